@@ -1,0 +1,1 @@
+"""The runs behind every claim; one file per experiment."""

