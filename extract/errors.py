@@ -49,7 +49,7 @@ def is_disk_full(error: BaseException) -> bool:
 
 def run_cli(main: Callable[[], None]) -> None:
     """Run a command line: log to standard error, report user errors in one line with status 2."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("absl").setLevel(logging.ERROR)
     for noisy in ("jax", "orbax", "httpx", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -41,10 +41,8 @@ def _step_folder(run: Path, step: int) -> str:
 def checkpoint_steps(run: Path) -> list[int]:
     """Steps with a whole checkpoint, ascending."""
     folder = run / "checkpoints"
-    names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
-    return sorted(
-        int(n) for n in names if n.isdecimal() and ocp.is_orbax_checkpoint(str(folder / n))
-    )
+    found = [p for p in folder.iterdir() if p.name.isdecimal()] if folder.is_dir() else []
+    return sorted(int(p.name) for p in found if ocp.is_orbax_checkpoint(str(p)))
 
 
 def save(run: Path, training: Training, state: TrainState) -> None:

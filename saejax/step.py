@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias, cast
 
@@ -204,7 +204,7 @@ def _count_silence(silent_F: Array, latents: SparseLatents, axis_name: str | Non
 TrainStep: TypeAlias = Callable[[TrainState, Array], tuple[TrainState, StepMetrics]]
 
 
-def make_train_step(training: Training, devices: list[jax.Device] | None = None) -> TrainStep:
+def make_train_step(training: Training, devices: Sequence[Any] | None = None) -> TrainStep:
     """``pmap`` the step over devices, its state replicated and donated.
 
     The returned function takes the state (no device axis) and raw activations
