@@ -16,8 +16,11 @@ from pathlib import Path
 EXIT_USER_ERROR = 2
 
 
-class UserError(ValueError):
-    """A mistake in what a user gave: the rule, the values and the remedy, in one line."""
+class UserError(Exception):
+    """A mistake in what a user gave: the rule, the values and the remedy, in one line.
+
+    Not a ValueError: tyro turns those, from a dataclass's ``__post_init__``, into a box of lines.
+    """
 
 
 def require_free_space(folder: Path, n_bytes: int) -> None:

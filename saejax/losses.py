@@ -50,7 +50,7 @@ def auxk_loss(
     """
     e_BD = jax.lax.stop_gradient(x_BD - x_hat_BD)
     mean_D = mean_over_devices(e_BD.mean(axis=0), axis_name)
-    variance = mean_over_devices(jnp.mean((e_BD - mean_D) ** 2), axis_name)
+    variance = mean_over_devices(jnp.mean((e_BD - mean_D[None]) ** 2), axis_name)
     d_sae = dead_F.shape[0]
     buckets = [n for n in AUXK_BUCKETS if n < d_sae] + [d_sae]
     n_dead = dead_F.sum()
@@ -71,8 +71,9 @@ def _dead_reconstruction_error(
     columns_N: Int[Array, " bucket"] = jnp.nonzero(dead_F, size=bucket, fill_value=0)[0]
     real_N = jnp.arange(bucket) < dead_F.sum()
     encoder_ND = sae.W_enc_T[...][columns_N]
-    pre_acts_BN = (x_BD - sae.b_dec[...]) @ encoder_ND.T + sae.b_enc[...][columns_N]
-    pre_acts_BN = jnp.where(real_N, pre_acts_BN, -jnp.inf)
+    pre_acts_BN = (x_BD - sae.b_dec[...][None]) @ encoder_ND.T
+    pre_acts_BN = pre_acts_BN + sae.b_enc[...][columns_N][None]
+    pre_acts_BN = jnp.where(real_N[None], pre_acts_BN, -jnp.inf)
     values_BK, slots_BK = jax.lax.top_k(pre_acts_BN, min(sae.config.k_aux, bucket))
     values_BK = jnp.where(jnp.isfinite(values_BK), jax.nn.relu(values_BK), 0.0)
     dead_rows_ND = sae.W_dec[...][columns_N]

@@ -12,6 +12,10 @@ from saejax.config import SAEConfig
 from saejax.sparse import SparseLatents, sparse_decode, top_k_encode
 
 
+Activations = Float[Array, "batch d_model"] | Float[np.ndarray, "batch d_model"]
+"""Raw activations, as extraction stored them."""
+
+
 class Preprocessing(nnx.Variable):
     """Constants fixed before training: the mean and scale of the activations."""
 
@@ -54,20 +58,20 @@ class TopKSAE(nnx.Module):
         """Encoder matrix as the literature writes it (kept as ``W_enc_T``, a row per latent)."""
         return self.W_enc_T[...].T
 
-    def normalize(self, activations: Float[Array, "batch d_model"]) -> Array:
+    def normalize(self, activations: Activations) -> Array:
         """x = scale · (activation − mean)."""
-        return (activations - self.mean[...]) * self.scale[...]
+        return (activations - self.mean[...][None]) * self.scale[...]
 
     def denormalize(self, x_BD: Float[Array, "batch d_model"]) -> Array:
         """activation = x / scale + mean."""
-        return x_BD / self.scale[...] + self.mean[...]
+        return x_BD / self.scale[...] + self.mean[...][None]
 
-    def pre_activations(self, activations: Float[Array, "batch d_model"]) -> Array:
+    def pre_activations(self, activations: Activations) -> Array:
         """(x − b_dec) W_enc + b_enc, before selection: ``[batch, d_sae]``."""
         x_BD = self.normalize(activations)
-        return (x_BD - self.b_dec[...]) @ self.W_enc + self.b_enc[...]
+        return (x_BD - self.b_dec[...][None]) @ self.W_enc + self.b_enc[...][None]
 
-    def encode(self, activations: Float[Array, "batch d_model"]) -> SparseLatents:
+    def encode(self, activations: Activations) -> SparseLatents:
         """The k latents that fire on each raw activation."""
         return self.encode_normalized(self.normalize(activations))
 
@@ -83,9 +87,10 @@ class TopKSAE(nnx.Module):
 
     def decode_normalized(self, latents: SparseLatents) -> Float[Array, "batch d_model"]:
         """x̂ = z W_dec + b_dec."""
-        return sparse_decode(latents.values, latents.indices, self.W_dec[...]) + self.b_dec[...]
+        x_hat_BD = sparse_decode(latents.values, latents.indices, self.W_dec[...])
+        return x_hat_BD + self.b_dec[...][None]
 
-    def __call__(self, activations: Float[Array, "batch d_model"]) -> Array:
+    def __call__(self, activations: Activations) -> Array:
         """Reconstruction of raw activations."""
         return self.decode(self.encode(activations))
 

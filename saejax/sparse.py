@@ -79,7 +79,7 @@ def top_k_encode(
     k: int,
 ) -> SparseLatents:
     """ReLU(TopK_k((x − b_dec) W_enc + b_enc)), Gao et al. 2024 equation 2."""
-    pre_acts_BF = (x_BD - b_dec_D) @ W_enc_T_FD.T + b_enc_F
+    pre_acts_BF = (x_BD - b_dec_D[None]) @ W_enc_T_FD.T + b_enc_F[None]
     values_BK, indices_BK = jax.lax.top_k(pre_acts_BF, k)
     return SparseLatents(jax.nn.relu(values_BK), indices_BK)
 
@@ -95,7 +95,7 @@ def _encode_backward(k, residuals, grad):
     grad_BK = jnp.where(latents.values > 0, grad.values, 0.0)
     d_sae = W_enc_T_FD.shape[0]
     grad_b_enc_F = jnp.zeros(d_sae, grad_BK.dtype).at[latents.indices].add(grad_BK)
-    grad_W_FD = _scatter_rows(grad_BK, latents.indices, x_BD - b_dec_D, d_sae)
+    grad_W_FD = _scatter_rows(grad_BK, latents.indices, x_BD - b_dec_D[None], d_sae)
     grad_b_dec_D = -(grad_b_enc_F @ W_enc_T_FD)  # a [F]·[F, D] product instead of a GEMM over B
     grad_x_BD = sparse_decode(grad_BK, latents.indices, W_enc_T_FD)
     return grad_x_BD, grad_W_FD, grad_b_enc_F, grad_b_dec_D

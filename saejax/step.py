@@ -185,7 +185,7 @@ def device_step(
         )
     )
     metrics = StepMetrics(
-        loss, error / deviation, auxk, l0, dead_F.mean(), optax.global_norm(grads)
+        loss, error / deviation, auxk, l0, dead_F.mean(), optax.tree.norm(grads)
     )
     return TrainState(params, opt_state, silent_F, state.step + 1), metrics
 

@@ -1,0 +1,141 @@
+"""Our packed ESM2 against fair-esm's own forward pass."""
+
+import esm
+import pytest
+import torch
+
+from extract.alphabet import AMINO_ACIDS, ESM_TOKENS, MASK
+from extract.errors import UserError
+from extract.pipeline import residue_activations
+from extract.plm import ESM2Shape, PackedTokens
+from extract.weights import build_esm2, load_esm2
+from tests.helpers import random_proteins
+
+SEQUENCES = ["MKTAYIAKQR", "M", "ACDEFGHIKLMNPQRSTVWYBZUOX", "GGGGG", "AAAAA"]
+
+
+def fair_esm(n_blocks=3, d_model=40, n_heads=2, seed=0):
+    torch.manual_seed(seed)
+    model = esm.model.esm2.ESM2(n_blocks, d_model, n_heads).eval().requires_grad_(False)
+    for parameter in model.parameters():  # biases and norms away from 0 and 1
+        parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def tensors_of(model):
+    drop = ("contact_head", "rot_emb", "lm_head.weight")
+    return {k: v for k, v in model.state_dict().items() if not any(d in k for d in drop)}
+
+
+@pytest.fixture(scope="module")
+def pair():
+    theirs = fair_esm()
+    return theirs, build_esm2("tiny", ESM2Shape(3, 40, 2), tensors_of(theirs), source="test")
+
+
+def padded(model, sequences):
+    _, _, tokens = model.alphabet.get_batch_converter()([("", s) for s in sequences])
+    return tokens
+
+
+def rows_of(array, sequences):
+    return [array[i, 1 : len(s) + 1] for i, s in enumerate(sequences)]
+
+
+def test_vocabulary_is_fair_esms():
+    assert esm.Alphabet.from_architecture("ESM-1b").all_toks == ESM_TOKENS
+
+
+def test_token_ids_by_hand(pair):
+    tokens = pair[1].tokenize(["MK", "A"])
+    assert tokens.ids.tolist() == [0, 20, 15, 2, 0, 5, 2]
+    assert tokens.lengths == (4, 3)
+    assert tokens.residue_rows().tolist() == [1, 2, 5]
+
+
+@pytest.mark.parametrize("site", ["block0", "block1", "block2", "final"])
+def test_sites_equal_fair_esm_in_a_batch_and_alone(pair, site):
+    theirs, ours = pair
+    layer = 3 if site == "final" else int(site[-1])
+    expected = theirs(padded(theirs, SEQUENCES), repr_layers=[layer])["representations"][layer]
+    for batch_residues in (1, 30, 1000):
+        found = residue_activations(ours, SEQUENCES, site, batch_residues=batch_residues)
+        for ours_LD, theirs_LD in zip(found, rows_of(expected, SEQUENCES)):
+            torch.testing.assert_close(torch.from_numpy(ours_LD), theirs_LD, rtol=1e-5, atol=1e-5)
+
+
+def test_last_block_is_not_final(pair):
+    theirs, ours = pair
+    tokens = ours.tokenize(SEQUENCES)
+    last, final = ours.residual(tokens, "block3"), ours.residual(tokens, "final")
+    torch.testing.assert_close(ours.final_norm(last), final)
+    assert (last - final).abs().max() > 0.1
+    seen = []
+    theirs.layers[-1].register_forward_hook(lambda *args: seen.append(args[-1][0]))
+    theirs(padded(theirs, SEQUENCES[:1]))
+    found = residue_activations(ours, SEQUENCES[:1], "block3")[0]
+    torch.testing.assert_close(torch.from_numpy(found), seen[0][1:-1, 0], rtol=1e-5, atol=1e-5)
+
+
+def test_logits_equal_fair_esm_with_masks(pair):
+    theirs, ours = pair
+    tokens = padded(theirs, SEQUENCES)
+    tokens[0, 3] = tokens[2, 5] = tokens[2, 9] = MASK
+    expected = theirs(tokens)["logits"]
+    packed = ours.tokenize(SEQUENCES)
+    ids = torch.cat([tokens[i, : len(s) + 2] for i, s in enumerate(SEQUENCES)])
+    found = ours.logits(PackedTokens(ids, packed.lengths))
+    expected = torch.cat([expected[i, : len(s) + 2] for i, s in enumerate(SEQUENCES)])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_token_dropout_is_part_of_the_site(pair):
+    theirs, ours = pair
+    off = build_esm2("t", ours.shape, tensors_of(theirs), source="test", token_dropout=False)
+    tokens = ours.tokenize(["MKT"])
+    scaled, plain = ours.residual(tokens, "block0"), off.residual(tokens, "block0")
+    torch.testing.assert_close(scaled, plain * 0.88)
+
+
+def test_unknown_site_lists_the_sites(pair):
+    for site in ("block4", "block-1", "layer2", "", "block01"):
+        with pytest.raises(UserError, match="block0 .* to block3, and final"):
+            pair[1].check_site(site)
+
+
+@pytest.mark.weights
+def test_real_weights_equal_fair_esm():
+    ours = load_esm2("esm2_t6_8M_UR50D", device="cpu")
+    theirs = esm.model.esm2.ESM2(6, 320, 20).eval()
+    from extract.weights import _wheel_weights, read_weights
+
+    if ours.weights.lm_head.startswith("stock"):
+        pytest.skip("stock weights are cached here; parity with them is the same code")
+    theirs.load_state_dict(read_weights(_wheel_weights()), strict=False)
+    sequences = [p.sequence for p in random_proteins(3, 20, 200)]
+    with torch.no_grad():
+        expected = theirs(padded(theirs, sequences), repr_layers=range(7))["representations"]
+    for n in range(7):
+        site = "final" if n == 6 else f"block{n}"
+        for a, b in zip(
+            residue_activations(ours, sequences, site), rows_of(expected[n], sequences)
+        ):
+            # relative to the stream: some dimensions reach 50 in the last blocks
+            assert (torch.from_numpy(a) - b).abs().max() <= 1e-5 * b.abs().max()
+
+
+@pytest.mark.weights
+def test_real_weights_predict_masked_residues():
+    """A damaged encoder or head would guess no better than the most common residue."""
+    model = load_esm2("esm2_t6_8M_UR50D", device="cpu")
+    ubiquitin = "MQIFVKTLTGKTITLEVEPSDTIENVKAKIQDKEGIPPDQQRLIFAGKQLEDGRTLSDYNIQKESTLHLVLRLRGG"
+    tokens = model.tokenize([ubiquitin])
+    ids = tokens.ids.clone()
+    masked = list(range(5, len(ubiquitin), 7))
+    ids[[i + 1 for i in masked]] = MASK
+    with torch.inference_mode():
+        log_p = model.logits(PackedTokens(ids, tokens.lengths)).log_softmax(-1)
+    amino = [ESM_TOKENS.index(a) for a in AMINO_ACIDS]
+    truth = torch.stack([log_p[i + 1, tokens.ids[i + 1]] for i in masked]).mean()
+    average = torch.stack([log_p[i + 1, amino].mean() for i in masked]).mean()
+    assert truth > average + 0.3

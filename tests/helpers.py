@@ -1,0 +1,36 @@
+"""Small models, proteins and stores that many tests share."""
+
+import numpy as np
+import torch
+
+from extract.fasta import FastaReport, Protein
+from extract.pipeline import ExtractConfig, extract
+from extract.plm import ESM2, ESM2Shape, WeightsInfo
+
+AMINO = np.array(list("ACDEFGHIKLMNPQRSTVWY"))
+
+
+def random_proteins(n, low, high, seed=0):
+    """n random sequences of low to high residues."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(low, high, size=n, endpoint=True)
+    sequences = ["".join(rng.choice(AMINO, size=length)) for length in lengths]
+    return [Protein(f"p{i}", sequence) for i, sequence in enumerate(sequences)]
+
+
+def tiny_esm2(seed=0, name="tiny"):
+    """Two blocks of 16 dimensions with random weights."""
+    torch.manual_seed(seed)
+    model = ESM2(name, ESM2Shape(2, 16, 2)).eval().requires_grad_(False)
+    model.weights = WeightsInfo("random", f"seed{seed}", "random", "")
+    return model
+
+
+def make_store(folder, proteins, model=None, **settings):
+    """Extract proteins with a tiny model."""
+    model = model or tiny_esm2()
+    n = sum(len(p.sequence) for p in proteins)
+    report = FastaReport("test.fasta", "0" * 64, len(proteins), len(proteins), n)
+    defaults = {"site": "block1", "shard_rows": 1024, "batch_residues": 300}
+    config = ExtractConfig(folder / "test.fasta", folder, **{**defaults, **settings})
+    return extract(config, model, proteins, report)

@@ -1,0 +1,31 @@
+"""Rules of the tree that imports must keep."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def loaded_after(statement):
+    code = f"{statement}; import sys; print(' '.join(m for m in sys.modules if '.' not in m))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", ["saejax.train", "saejax.latents", "extract.store"])
+def test_training_never_loads_torch(module):
+    assert "torch" not in loaded_after(f"import {module}")
+
+
+@pytest.mark.parametrize(
+    ("module", "upstream"),
+    [
+        ("extract.pipeline", {"saejax", "probes", "steering", "explorer", "experiments"}),
+        ("saejax.train", {"probes", "steering", "explorer", "experiments"}),
+        ("probes", {"steering", "explorer", "experiments"}),
+        ("steering", {"probes", "explorer", "experiments"}),
+    ],
+)
+def test_imports_point_one_way(module, upstream):
+    assert not upstream & loaded_after(f"import {module}")
