@@ -105,9 +105,11 @@ def extract(
 
 
 def _manifest(config: ExtractConfig, model: ProteinLM, report: FastaReport, n_rows: int) -> dict:
+    parent = model.describe()
+    del parent["lm_head"]  # activations do not depend on it, so it may change before a resumption
     return {
         "format_version": FORMAT_VERSION,
-        "parent": model.describe(),
+        "parent": parent,
         "site": config.site,
         "d_model": model.d_model,
         "special_tokens_dropped": ["<cls>", "<eos>"],

@@ -11,7 +11,7 @@ import itertools
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -99,12 +99,14 @@ class ProteinLM(ABC):
 
     def describe(self) -> dict:
         """What an artifact records about its parent."""
+        weights = self.weights
         return {
             "name": self.name,
             "d_model": self.d_model,
             "n_blocks": self.n_blocks,
             "token_dropout": self.token_dropout,
-            "weights": asdict(self.weights),
+            "weights": {"source": weights.source, "encoder_sha256": weights.encoder_sha256},
+            "lm_head": {"source": weights.lm_head, "sha256": weights.lm_head_sha256},
         }
 
 

@@ -1,0 +1,1 @@
+"""The demo's self-contained page: ``python -m experiments.report --demo runs/demo``."""

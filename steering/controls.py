@@ -1,0 +1,105 @@
+"""What a random latent would have done: matched controls, and intervals over proteins."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from extract.errors import UserError
+from steering.torch_sae import TorchSAE
+
+
+def matched_latents(
+    frequency: Float[np.ndarray, " d_sae"],
+    latent: int,
+    n: int,
+    *,
+    seed: int = 0,
+    exclude: Collection[int] = (),
+) -> Int[np.ndarray, " n"]:
+    """The ``n`` latents whose log firing frequency is nearest to that of ``latent``.
+
+    Frequencies counted on few residues often tie: ties are drawn at random.
+
+    Args:
+        frequency: share of residues on which each latent fires (``LoadedSAE.latent_frequency``).
+        latent: the target; never among its own controls.
+        n: how many.
+        seed: of the order of ties.
+        exclude: latents that may not serve, such as others of the same concept.
+
+    Raises:
+        UserError: the target never fired, or fewer than ``n`` others did.
+    """
+    if n < 1:
+        raise UserError(f"n ({n}) controls: at least 1 is needed")
+    if frequency[latent] <= 0:
+        raise UserError(
+            f"latent {latent} never fired on the held-out residues, so no control matches its "
+            "frequency; choose another latent"
+        )
+    usable = np.flatnonzero(frequency > 0)
+    usable = usable[~np.isin(usable, [latent, *exclude])]
+    if len(usable) < n:
+        raise UserError(
+            f"latent {latent}: {n} controls asked for, but only {len(usable)} other latents fire; "
+            "ask for fewer"
+        )
+    shuffled = np.random.default_rng(seed).permutation(usable)
+    distance = np.abs(np.log(frequency[shuffled]) - np.log(frequency[latent]))
+    return shuffled[np.argsort(distance, kind="stable")[:n]]
+
+
+def matched_change(
+    sae: TorchSAE, latent: int, norms_R: Float[Tensor, " rows"]
+) -> Float[Tensor, "rows d_model"]:
+    """A change along ``+W_dec[latent]`` whose norm at each row is that of another edit.
+
+    This raises the latent by norm · scale / ‖W_dec[latent]‖ at each row.
+
+    Args:
+        sae: the SAE.
+        latent: the control.
+        norms_R: ‖decode(z′) − decode(z)‖ of the edit to match, in raw units.
+    """
+    direction = sae.W_dec[latent] / torch.linalg.vector_norm(sae.W_dec[latent])
+    return norms_R[:, None] * direction
+
+
+class Interval(NamedTuple):
+    """A mean over proteins and its bootstrap interval."""
+
+    mean: float
+    """Mean over proteins."""
+    low: float
+    """Lower end."""
+    high: float
+    """Upper end."""
+
+
+def bootstrap_mean(
+    per_protein: Float[np.ndarray, " proteins"],
+    *,
+    level: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Mean over proteins with a percentile bootstrap interval, proteins being the unit.
+
+    Efron & Tibshirani 1993, chapter 13. NaN (a protein without a value) is left out.
+
+    Raises:
+        ValueError: no protein has a value.
+    """
+    values = per_protein[~np.isnan(per_protein)]
+    if not len(values):
+        raise ValueError("bootstrap_mean needs at least one protein with a value; got none")
+    draws = np.random.default_rng(seed).integers(len(values), size=(n_resamples, len(values)))
+    means = values[draws].mean(axis=1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(values.mean()), float(low), float(high))

@@ -1,0 +1,160 @@
+"""The SAE's inference half in Torch, so that it can run inside the parent's forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from extract.errors import UserError
+from extract.plm import ProteinLM
+from extract.store import require_same_parent
+
+if TYPE_CHECKING:
+    from saejax.checkpoint import LoadedSAE
+
+ARRAYS = ("W_enc", "b_enc", "W_dec", "b_dec", "mean", "scale")
+
+
+class TorchLatents(NamedTuple):
+    """The latents that fire on each residue, and nothing else."""
+
+    values: Float[Tensor, "*batch k"]
+    """Activations, ≥ 0 and descending; an entry may be 0 when fewer than k are positive."""
+    indices: Int[Tensor, "*batch k"]
+    """Which latents, distinct within a row."""
+
+
+class TorchSAE(nn.Module):
+    """A TopK SAE for inference, the same function as ``saejax.model.TopKSAE``::
+
+        x  = scale · (activation − mean)
+        z  = ReLU(TopK_k((x − b_dec) W_enc + b_enc))
+        x̂  = z W_dec + b_dec
+        reconstruction = x̂ / scale + mean
+
+    Raw activations in and out. Latents z live in the normalised space: changing z_j by δ changes
+    the decoded raw activation by δ · W_dec[j] / scale. All arrays are buffers; no gradients.
+    """
+
+    W_enc: Tensor
+    b_enc: Tensor
+    W_dec: Tensor
+    b_dec: Tensor
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, arrays: Mapping[str, np.ndarray], k: int, manifest: Mapping[str, Any], *, name: str
+    ) -> None:
+        """Copy the arrays of ``LoadedSAE.arrays()``.
+
+        Args:
+            arrays: float32 ``W_enc [d_model, d_sae]``, ``b_enc``, ``W_dec [d_sae, d_model]``,
+                ``b_dec``, ``mean [d_model]``, ``scale []``.
+            k: latents active per residue.
+            manifest: the store's manifest: ``parent``, ``site`` and ``d_model`` are kept.
+            name: what to call this SAE in messages, such as the run folder.
+        """
+        super().__init__()
+        for key in ARRAYS:
+            copy = np.array(arrays[key], dtype=np.float32, order="C")
+            self.register_buffer(key, torch.from_numpy(copy))
+        self.k = k
+        self.name = name
+        self.manifest = {key: manifest[key] for key in ("parent", "site", "d_model")}
+        self.d_sae, self.d_model = self.W_dec.shape
+
+    @classmethod
+    def from_run(
+        cls, run: LoadedSAE | str | Path, *, device: torch.device | str | None = None
+    ) -> TorchSAE:
+        """The SAE of a finished run, given loaded or as a folder.
+
+        Raises:
+            UserError: no run there, unfinished or damaged.
+        """
+        if isinstance(run, str | Path):
+            from saejax.checkpoint import load_sae
+
+            run = load_sae(run)
+        sae = cls(run.arrays(), run.config.k, run.store_manifest, name=f"run {run.folder}")
+        return sae.to(device) if device is not None else sae
+
+    @property
+    def site(self) -> str:
+        """Where in the parent its input lies."""
+        return self.manifest["site"]
+
+    def require_parent(self, model: ProteinLM) -> None:
+        """Refuse a model of another name, weights or token dropout than the SAE was trained on.
+
+        Raises:
+            UserError: the first difference, with both values.
+        """
+        found = {"parent": model.describe(), "site": self.site, "d_model": model.d_model}
+        what = f"{self.name} and the loaded model {model.name}"
+        require_same_parent(self.manifest, found, what=what)
+
+    def check_latent(self, latent: int) -> int:
+        """Return ``latent`` if the dictionary has it, else raise a :class:`UserError`."""
+        if not 0 <= latent < self.d_sae:
+            raise UserError(
+                f"latent {latent} is out of range: {self.name} has latents 0 to {self.d_sae - 1}"
+            )
+        return latent
+
+    @torch.no_grad()
+    def pre_activations(
+        self, activations: Float[Tensor, "*batch d_model"]
+    ) -> Float[Tensor, "*batch d_sae"]:
+        """(x − b_dec) W_enc + b_enc, before selection."""
+        x = (activations.float() - self.mean) * self.scale
+        return (x - self.b_dec) @ self.W_enc + self.b_enc
+
+    @torch.no_grad()
+    def encode(self, activations: Float[Tensor, "*batch d_model"]) -> TorchLatents:
+        """The k latents that fire on each raw activation."""
+        values, indices = self.pre_activations(activations).topk(self.k, dim=-1)
+        return TorchLatents(values.relu(), indices)
+
+    def encode_dense(
+        self, activations: Float[Tensor, "*batch d_model"]
+    ) -> Float[Tensor, "*batch d_sae"]:
+        """The same as a dense array, zero for every latent that does not fire."""
+        return self.dense(self.encode(activations))
+
+    def dense(self, latents: TorchLatents) -> Float[Tensor, "*batch d_sae"]:
+        """Sparse latents as a dense array."""
+        values, indices = latents
+        empty = values.new_zeros((*values.shape[:-1], self.d_sae))
+        return empty.scatter(-1, indices, values)
+
+    @torch.no_grad()
+    def decode(self, latents: TorchLatents) -> Float[Tensor, "*batch d_model"]:
+        """Raw activations reconstructed from sparse latents; gathers k decoder rows per residue."""
+        values, indices = (t.reshape(-1, t.shape[-1]) for t in latents)
+        x_hat = F.embedding_bag(indices, self.W_dec, per_sample_weights=values, mode="sum")
+        return self._denormalize(x_hat.reshape(*latents.values.shape[:-1], self.d_model))
+
+    @torch.no_grad()
+    def decode_dense(
+        self, latents: Float[Tensor, "*batch d_sae"]
+    ) -> Float[Tensor, "*batch d_model"]:
+        """Raw activations reconstructed from dense latents."""
+        return self._denormalize(latents @ self.W_dec)
+
+    def forward(
+        self, activations: Float[Tensor, "*batch d_model"]
+    ) -> Float[Tensor, "*batch d_model"]:
+        """Reconstruction of raw activations."""
+        return self.decode(self.encode(activations))
+
+    def _denormalize(self, z_W_dec: Tensor) -> Tensor:
+        return (z_W_dec + self.b_dec) / self.scale + self.mean

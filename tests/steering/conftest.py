@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from extract.fasta import read_fasta
+from extract.pipeline import ExtractConfig, extract
+from extract.plm import ESM2, ESM2_SHAPES, ESM2Shape
+from extract.weights import load_esm2
+from saejax.config import TrainConfig
+from saejax.train import train
+from steering.torch_sae import TorchSAE
+
+PARENT = "esm2_t6_8M_UR50D"
+SITES = ["block0", "block1", "block3", "final"]
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ESM2:
+    """Three blocks of random weights."""
+    torch.manual_seed(0)
+    return ESM2("tiny", ESM2Shape(3, 16, 2)).eval().requires_grad_(False)
+
+
+def random_sae(model: ESM2, site: str, *, d_sae: int = 24, k: int = 4, seed: int = 1) -> TorchSAE:
+    """An untrained SAE at a site: decoder rows of norms other than 1, biases other than 0."""
+    rng = np.random.default_rng(seed)
+    d = model.d_model
+    arrays = {
+        "W_enc": rng.normal(size=(d, d_sae)) / np.sqrt(d),
+        "b_enc": rng.normal(size=d_sae) * 0.1,
+        "W_dec": rng.normal(size=(d_sae, d)) / np.sqrt(d),
+        "b_dec": rng.normal(size=d) * 0.1,
+        "mean": rng.normal(size=d),
+        "scale": np.float64(1.7),
+    }
+    manifest = {"parent": model.describe(), "site": site, "d_model": d}
+    return TorchSAE(arrays, k, manifest, name="run tiny")
+
+
+@pytest.fixture(params=SITES)
+def sae(request: pytest.FixtureRequest, tiny: ESM2) -> TorchSAE:
+    """An SAE at the embeddings, a middle block, the last block and the final norm in turn."""
+    return random_sae(tiny, request.param)
+
+
+@pytest.fixture(scope="session")
+def make_sae():
+    return random_sae
+
+
+def _fair_esm_names(model: ESM2) -> dict[str, torch.Tensor]:
+    """A state dict as fair-esm's files have it."""
+    fused = {"out": "self_attn.out_proj", "norm1": "self_attn_layer_norm",
+             "norm2": "final_layer_norm", "fc1": "fc1", "fc2": "fc2"}  # fmt: skip
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        if name.startswith("blocks."):
+            _, n, part, kind = name.split(".")
+            if part == "qkv":
+                for p, chunk in zip("qkv", tensor.chunk(3), strict=True):
+                    tensors[f"layers.{n}.self_attn.{p}_proj.{kind}"] = chunk.clone()
+                continue
+            name = f"layers.{n}.{fused[part]}.{kind}"
+        name = name.replace("embedding.tokens", "embed_tokens")
+        tensors[name.replace("final_norm", "emb_layer_norm_after")] = tensor
+    return tensors
+
+
+class Workspace:
+    """Files of a whole small path: random weights of ESM2-8M's shape, a store, a run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.weights, self.headless = folder / "random.safetensors", folder / "no_head.safetensors"
+        self.other_weights = folder / "other.safetensors"
+        self.fasta, self.run = folder / "a.fasta", folder / "run"
+        torch.manual_seed(3)
+        tensors = _fair_esm_names(ESM2(PARENT, ESM2_SHAPES[PARENT]))
+        save_file(tensors, self.weights)
+        save_file({k: v for k, v in tensors.items() if "lm_head" not in k}, self.headless)
+        save_file(tensors | {"emb_layer_norm_after.bias": torch.ones(320)}, self.other_weights)
+        rng = np.random.default_rng(0)
+        letters = list("ACDEFGHIKLMNPQRSTVWY")
+        self.sequences = ["".join(rng.choice(letters, size=40 + i)) for i in range(24)]
+        self.fasta.write_text("".join(f">p{i}\n{s}\n" for i, s in enumerate(self.sequences)))
+        model = load_esm2(PARENT, weights=self.weights, device="cpu")
+        proteins, report = read_fasta(self.fasta)
+        config = ExtractConfig(self.fasta, folder / "acts", site="block3", shard_rows=1024)
+        extract(config, model, proteins, report)
+        train(TrainConfig(folder / "acts", self.run, holdout_fraction=0.2, d_sae=48, k=4, epochs=2,
+                          batch_size_tokens=128, learning_rate=1e-3))  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return Workspace(tmp_path_factory.mktemp("steering"))

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from extract.alphabet import AMINO_ACID_TOKENS, AMINO_ACIDS
+from extract.errors import UserError
+from extract.plm import ESM2, ESM2Shape
+from steering.effects import (
+    EditedPasses,
+    amino_acid_log_p,
+    delta_log_p,
+    kl_divergence,
+    sequence_effect,
+)
+from steering.hooks import Clamp, steered_logits
+
+SEQUENCE = "MKTAYIAKQRXW"
+
+
+def test_delta_log_p_by_hand() -> None:
+    # Base: 20 equal logits. Steered: alanine's is log 21 higher, so it has 21/40, others 1/40.
+    base = torch.zeros(1, 33)
+    base[0, 0] = 50.0  # a special token that holds nearly all the probability does not count
+    steered = base.clone()
+    steered[0, int(AMINO_ACID_TOKENS[0])] = np.log(21)
+    delta = delta_log_p(base, steered)[0]
+    np.testing.assert_allclose(delta[0], np.log(21 / 40 * 20), atol=1e-6)
+    np.testing.assert_allclose(delta[1:], np.log(20 / 40), atol=1e-6)
+
+
+def test_log_p_is_the_whole_softmax_renormalised() -> None:
+    logits = torch.randn(7, 33, generator=torch.Generator().manual_seed(0))
+    p = logits.softmax(-1)[:, AMINO_ACID_TOKENS]
+    torch.testing.assert_close(amino_acid_log_p(logits), (p / p.sum(-1, keepdim=True)).log())
+
+
+def test_kl_by_hand() -> None:
+    rest = [0.5 / 18] * 18
+    base = torch.tensor([[0.25, 0.25, *rest]]).log()
+    steered = torch.tensor([[0.125, 0.375, *rest]]).log()
+    expected = 0.25 * np.log(2) + 0.25 * np.log(2 / 3)
+    np.testing.assert_allclose(kl_divergence(base, steered), [expected], atol=1e-6)
+    assert kl_divergence(base, base).tolist() == [0.0]
+
+
+def test_sequence_effect_equals_two_passes(tiny: ESM2, sae) -> None:
+    tokens = tiny.tokenize([SEQUENCE])
+    clamps, rows = [Clamp(3, 2.5), Clamp(7, 0.0)], torch.tensor([1, 5, 12])
+    effect = sequence_effect(tiny, sae, SEQUENCE, clamps, [0, 4, 11])
+    base, steered = tiny.logits(tokens), steered_logits(tiny, sae, tokens, clamps, rows=rows)
+    expected = delta_log_p(base, steered)[1:-1]
+    np.testing.assert_allclose(effect.delta_log_p, expected, atol=1e-5)
+    assert effect.delta_log_p.shape == (12, 20)
+    np.testing.assert_allclose(
+        effect.kl, kl_divergence(amino_acid_log_p(base), amino_acid_log_p(steered))[1:-1], atol=1e-6
+    )
+    likeliest = amino_acid_log_p(steered)[1:-1].argmax(1)
+    assert effect.argmax_residues()[1] == "".join(AMINO_ACIDS[i] for i in likeliest)
+
+
+def test_sequence_effect_reports_each_clamp(tiny: ESM2, sae) -> None:
+    effect = sequence_effect(tiny, sae, SEQUENCE, [Clamp(3, 2.5), Clamp(7, 1.0)])
+    x = tiny.residual(tiny.tokenize([SEQUENCE]), sae.site)[1:-1]
+    z = sae.encode_dense(x)[:, 3]
+    change = (2.5 - z)[:, None] * sae.W_dec[3] / sae.scale
+    first = effect.clamps[0]
+    np.testing.assert_allclose(first.fired_on, (z > 0).float().mean(), atol=1e-6)
+    np.testing.assert_allclose(first.mean_before, z.mean(), atol=1e-5)
+    np.testing.assert_allclose(first.mean_norm, change.norm(dim=1).mean(), rtol=1e-5)
+    np.testing.assert_allclose(
+        first.relative_norm, (change.norm(dim=1) / x.norm(dim=1)).mean(), rtol=1e-5
+    )
+    both = change + (1.0 - sae.encode_dense(x)[:, 7])[:, None] * sae.W_dec[7] / sae.scale
+    np.testing.assert_allclose(
+        effect.relative_norm, (both.norm(dim=1) / x.norm(dim=1)).mean(), rtol=1e-5
+    )
+
+
+def test_no_clamp_changes_nothing(tiny: ESM2, sae) -> None:
+    effect = sequence_effect(tiny, sae, SEQUENCE, [])
+    assert not effect.delta_log_p.any()
+    assert not effect.kl.any()
+    assert effect.clamps == []
+
+
+def test_edited_passes_see_the_unedited_stream(tiny: ESM2, sae) -> None:
+    tokens, rows = tiny.tokenize([SEQUENCE]), torch.tensor([2, 3])
+    passes = EditedPasses(tiny, sae.site, tokens, rows)
+    assert torch.equal(passes.base_logits, tiny.logits(tokens))
+    assert torch.equal(passes.x_RD, tiny.residual(tokens, sae.site)[rows])
+    assert passes.logits(torch.zeros(2, 16)) is passes.base_logits
+    assert not torch.equal(passes.logits(torch.ones(2, 16)), passes.base_logits)
+
+
+def test_needs_a_masked_lm_head(make_sae) -> None:
+    model = ESM2("tiny", ESM2Shape(3, 16, 2)).requires_grad_(False)
+    model.lm_head = None
+    with pytest.raises(UserError, match="without a masked-LM head"):
+        sequence_effect(model, make_sae(model, "block1"), SEQUENCE, [])

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from extract.errors import UserError
+from extract.plm import ESM2, PackedTokens
+from steering.hooks import (
+    Clamp,
+    clamp_changes,
+    clamp_latents,
+    decode_changes,
+    edit_residual,
+    steered_logits,
+)
+from steering.torch_sae import TorchSAE
+
+SEQUENCES = ["MKTAYIAKQR", "GAVLX", "WWPDE"]
+RESIDUES = [*range(1, 11), *range(13, 18), *range(20, 25)]  # BOS at 0, 12, 19; EOS at 11, 18, 25
+
+
+def edit_by_hand(sae: TorchSAE, x: Tensor, clamps: dict[int, float], rows: list[int]) -> Tensor:
+    """x + decode(z′) − decode(z) in float64, row by row, from the equations."""
+    a = {name: getattr(sae, name).double().numpy() for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
+    mean, scale = sae.mean.double().numpy(), float(sae.scale)
+    out = x.double().numpy().copy()
+
+    def decode(z: np.ndarray) -> np.ndarray:
+        return (z @ a["W_dec"] + a["b_dec"]) / scale + mean
+
+    for row in rows:
+        pre = ((out[row] - mean) * scale - a["b_dec"]) @ a["W_enc"] + a["b_enc"]
+        z = np.zeros(sae.d_sae)
+        top = np.argsort(-pre)[: sae.k]
+        z[top] = np.maximum(pre[top], 0)
+        steered = z.copy()
+        for latent, value in clamps.items():
+            steered[latent] = value
+        out[row] += decode(steered) - decode(z)
+    return torch.from_numpy(out).to(x.dtype)
+
+
+def logits_by_hand(model: ESM2, tokens: PackedTokens, site: str, change) -> Tensor:
+    """The model's layers called one by one, the residual stream changed at one site."""
+    x = model.embedding(tokens)
+    rotary = model._rotary(tokens.lengths, x)
+    x = change(x) if site == "block0" else x
+    for n, block in enumerate(model.blocks, start=1):
+        x = block(x, tokens.lengths, rotary)
+        x = change(x) if site == f"block{n}" else x
+    x = model.final_norm(x)
+    x = change(x) if site == "final" else x
+    assert model.lm_head is not None
+    return model.lm_head(x, model.embedding.tokens.weight)
+
+
+@pytest.mark.parametrize("clamps", [{3: 2.5}, {3: 2.5, 7: 0.0, 20: -1.0}])
+def test_equals_the_edit_by_hand(tiny: ESM2, sae: TorchSAE, clamps: dict[int, float]) -> None:
+    tokens = tiny.tokenize(SEQUENCES)
+    expected = logits_by_hand(
+        tiny, tokens, sae.site, lambda x: edit_by_hand(sae, x, clamps, RESIDUES)
+    )
+    found = steered_logits(tiny, sae, tokens, [Clamp(j, v) for j, v in clamps.items()])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert (found - tiny.logits(tokens)).abs().max() > 1e-2
+
+
+def test_edits_the_given_rows_only(tiny: ESM2, sae: TorchSAE) -> None:
+    tokens, rows = tiny.tokenize(SEQUENCES), [2, 13, 24]
+    expected = logits_by_hand(
+        tiny, tokens, sae.site, lambda x: edit_by_hand(sae, x, {3: 2.5}, rows)
+    )
+    found = steered_logits(tiny, sae, tokens, [Clamp(3, 2.5)], rows=torch.tensor(rows))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_empty_edit_leaves_logits_bit_identical(tiny: ESM2, sae: TorchSAE) -> None:
+    tokens = tiny.tokenize(SEQUENCES)
+    assert torch.equal(steered_logits(tiny, sae, tokens, []), tiny.logits(tokens))
+
+
+def test_clamping_to_its_own_value_is_bit_identical(tiny: ESM2, sae: TorchSAE) -> None:
+    tokens = tiny.tokenize(SEQUENCES)
+    row = torch.tensor([4])
+    values, indices = sae.encode(tiny.residual(tokens, sae.site)[row])
+    assert values[0, 0] > 0
+    silent = next(j for j in range(sae.d_sae) if j not in indices[0].tolist())
+    clamps = [Clamp(int(indices[0, 0]), float(values[0, 0])), Clamp(silent, 0.0)]
+    assert torch.equal(steered_logits(tiny, sae, tokens, clamps, rows=row), tiny.logits(tokens))
+
+
+def test_unchanged_rows_keep_negative_zero(tiny: ESM2) -> None:
+    # −0.0 + 0.0 is +0.0: adding a zero tensor would not be the identity.
+    tokens = tiny.tokenize(["MK"])
+    seen = []
+    module = tiny.site_module("block1")
+    first = module.register_forward_hook(lambda _m, _a, x: -0.0 * x.abs())
+    second_row = torch.tensor([[0.0], [1.0]])
+    with edit_residual(tiny, "block1", lambda x: second_row.expand(x.shape), tokens):
+        last = module.register_forward_hook(lambda _m, _a, x: seen.append(x))
+        tiny.logits(tokens)
+    first.remove()
+    last.remove()
+    assert torch.signbit(seen[0]).all(dim=1).tolist() == [True, True, False, True]
+
+
+def test_bos_and_eos_are_never_written(tiny: ESM2, sae: TorchSAE) -> None:
+    tokens = tiny.tokenize(SEQUENCES)
+    with clamp_latents(tiny, sae, [Clamp(3, 9.0)], tokens):
+        edited = tiny.residual(tokens, sae.site)
+    changed = (edited != tiny.residual(tokens, sae.site)).any(dim=1)
+    assert changed.nonzero().flatten().tolist() == RESIDUES
+
+
+def test_a_batch_equals_each_sequence_alone(tiny: ESM2, sae: TorchSAE) -> None:
+    clamps = [Clamp(3, 2.5), Clamp(9, 1.0)]
+    together = steered_logits(tiny, sae, tiny.tokenize(SEQUENCES), clamps)
+    alone = [steered_logits(tiny, sae, tiny.tokenize([s]), clamps) for s in SEQUENCES]
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-5)
+
+
+def test_a_clamped_latent_joins_the_top_k(tiny: ESM2, sae: TorchSAE) -> None:
+    x = tiny.residual(tiny.tokenize(SEQUENCES), sae.site)
+    _, indices = sae.encode(x)
+    outsider = next(j for j in range(sae.d_sae) if j not in indices[5].tolist())
+    dz = clamp_changes(sae, x[5:6], [Clamp(outsider, 1.5)])
+    assert dz.tolist() == [[1.5]]  # no other latent is pushed out
+
+
+def test_decode_changes_by_hand(tiny: ESM2, make_sae) -> None:
+    sae = make_sae(tiny, "block1")
+    dz = torch.tensor([[2.0, 0.0], [0.0, -1.0]])
+    expected = torch.stack([2 * sae.W_dec[5] / 1.7, -sae.W_dec[6] / 1.7])
+    torch.testing.assert_close(decode_changes(sae, dz, [5, 6]), expected)
+
+
+def test_nested_contexts_apply_in_turn(tiny: ESM2, make_sae) -> None:
+    outer, inner = make_sae(tiny, "block1"), make_sae(tiny, "block3", seed=2)
+    tokens = tiny.tokenize(SEQUENCES)
+    with clamp_latents(tiny, outer, [Clamp(3, 2.5)], tokens):
+        middle = tiny.residual(tokens, "block3")
+        with clamp_latents(tiny, inner, [Clamp(4, 3.0)], tokens):
+            found = tiny.logits(tokens)
+        assert torch.equal(tiny.residual(tokens, "block3"), middle)
+    changed = edit_by_hand(inner, middle, {4: 3.0}, RESIDUES)
+    expected = logits_by_hand(tiny, tokens, "block3", lambda _x: changed)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_nested_at_one_site_encodes_what_the_outer_left(tiny: ESM2, sae: TorchSAE) -> None:
+    tokens = tiny.tokenize(SEQUENCES)
+    with (
+        clamp_latents(tiny, sae, [Clamp(3, 2.5)], tokens),
+        clamp_latents(tiny, sae, [Clamp(4, 3.0)], tokens),
+    ):
+        found = tiny.logits(tokens)
+
+    def twice(x: Tensor) -> Tensor:
+        return edit_by_hand(sae, edit_by_hand(sae, x, {3: 2.5}, RESIDUES), {4: 3.0}, RESIDUES)
+
+    expected = logits_by_hand(tiny, tokens, sae.site, twice)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_hook_goes_after_an_exception(tiny: ESM2, sae: TorchSAE) -> None:
+    tokens = tiny.tokenize(SEQUENCES)
+    before = tiny.logits(tokens)
+    with pytest.raises(RuntimeError), clamp_latents(tiny, sae, [Clamp(3, 9.0)], tokens):
+        raise RuntimeError
+    assert not tiny.site_module(sae.site)._forward_hooks
+    assert torch.equal(tiny.logits(tokens), before)
+
+
+def test_refuses_a_batch_it_was_not_made_for(tiny: ESM2, sae: TorchSAE) -> None:
+    context = clamp_latents(tiny, sae, [Clamp(3, 9.0)], tiny.tokenize(SEQUENCES))
+    with context, pytest.raises(ValueError, match="a batch of 26 tokens but the model runs on 4"):
+        tiny.logits(tiny.tokenize(["MK"]))
+
+
+@pytest.mark.parametrize("row", [0, 11, 12, 25, 26, -1])
+def test_refuses_rows_that_are_no_residue(tiny: ESM2, sae: TorchSAE, row: int) -> None:
+    tokens = tiny.tokenize(SEQUENCES)
+    with pytest.raises(UserError, match=f"row {row} is not a residue"):
+        steered_logits(tiny, sae, tokens, [Clamp(3, 1.0)], rows=torch.tensor([1, row]))
+
+
+def test_refuses_bad_clamps(tiny: ESM2, sae: TorchSAE) -> None:
+    tokens = tiny.tokenize(SEQUENCES)
+    with pytest.raises(UserError, match="latent 24 is out of range"):
+        steered_logits(tiny, sae, tokens, [Clamp(24, 1.0)])
+    with pytest.raises(UserError, match="latent 3 is clamped twice"):
+        steered_logits(tiny, sae, tokens, [Clamp(3, 1.0), Clamp(3, 2.0)])
+    for value in (math.nan, math.inf, -math.inf):
+        with pytest.raises(UserError, match="must be a finite number"):
+            Clamp(3, value)
+
+
+def test_refuses_another_parent(tiny: ESM2, make_sae) -> None:
+    sae = make_sae(tiny, "block1")
+    sae.manifest = {**sae.manifest, "parent": {**tiny.describe(), "name": "other"}}
+    with pytest.raises(UserError, match="model is 'other' in the first and 'tiny' in the second"):
+        steered_logits(tiny, sae, tiny.tokenize(["MK"]), [])
