@@ -213,7 +213,7 @@ def main() -> None:
     print(
         f"Done in {(time.monotonic() - start) / 60:.1f} minutes. Open the report in a browser:\n\n"
         f"    {(config.out / 'report.html').resolve()}\n\n"
-        f"The SAE is in {config.out / 'sae'} (saejax.load_sae), tables in {config.out / 'probes'}.\n"
+        f"SAE: {config.out / 'sae'} (saejax.load_sae), tables: {config.out / 'probes'}.\n"
         "The interactive explorer is not built yet; the report stands in for it."
     )
 

@@ -8,7 +8,6 @@ pay for or to leak. Every hook therefore sees ``[T, d_model]``.
 from __future__ import annotations
 
 import itertools
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,6 +77,12 @@ class ProteinLM(ABC):
     @abstractmethod
     def logits(self, tokens: PackedTokens) -> Float[Tensor, "tokens vocabulary"]:
         """Masked-LM logits of every token."""
+
+    @abstractmethod
+    def logits_from(
+        self, x: Float[Tensor, "tokens d_model"], tokens: PackedTokens, site: str
+    ) -> Float[Tensor, "tokens vocabulary"]:
+        """Logits when the residual stream at ``site`` is ``x``: only what lies behind it runs."""
 
     @abstractmethod
     def site_module(self, site: str) -> nn.Module:
@@ -243,11 +248,10 @@ class ESM2(nn.Module, ProteinLM):
 
     def residual(self, tokens: PackedTokens, site: str) -> Float[Tensor, "tokens d_model"]:
         """Residual stream at ``site``; blocks behind it do not run."""
-        self.check_site(site)
-        match = re.fullmatch(r"block(\d+)", site)
-        if match is None:
-            return self.final_norm(self._run_blocks(tokens, self.n_blocks))
-        return self._run_blocks(tokens, int(match.group(1)))
+        x = self.embedding(tokens)
+        if self.check_site(site) == "final":
+            return self.final_norm(self._run_blocks(x, tokens.lengths, 0, self.n_blocks))
+        return self._run_blocks(x, tokens.lengths, 0, int(site.removeprefix("block")))
 
     def logits(self, tokens: PackedTokens) -> Float[Tensor, "tokens vocabulary"]:
         """Masked-LM logits of every token.
@@ -255,12 +259,26 @@ class ESM2(nn.Module, ProteinLM):
         Raises:
             UserError: when the weights have no masked-LM head.
         """
+        return self.logits_from(self.embedding(tokens), tokens, "block0")
+
+    def logits_from(
+        self, x: Float[Tensor, "tokens d_model"], tokens: PackedTokens, site: str
+    ) -> Float[Tensor, "tokens vocabulary"]:
+        """Logits when the residual stream at ``site`` is ``x``: only what lies behind it runs.
+
+        ``logits_from(residual(tokens, site), tokens, site)`` equals ``logits(tokens)`` bit for bit.
+
+        Raises:
+            UserError: unknown site, or weights without a masked-LM head.
+        """
         if self.lm_head is None:
             raise UserError(
                 f"{self.name} was loaded from weights without a masked-LM head "
                 f"({self.weights.source}), so it has no logits; give stock weights with --weights"
             )
-        x = self.final_norm(self._run_blocks(tokens, self.n_blocks))
+        if self.check_site(site) != "final":
+            first = int(site.removeprefix("block"))
+            x = self.final_norm(self._run_blocks(x, tokens.lengths, first, self.n_blocks))
         return self.lm_head(x, self.embedding.tokens.weight)
 
     def site_module(self, site: str) -> nn.Module:
@@ -271,11 +289,10 @@ class ESM2(nn.Module, ProteinLM):
         n = int(site.removeprefix("block"))
         return self.blocks[n - 1] if n else self.embedding
 
-    def _run_blocks(self, tokens: PackedTokens, n_blocks: int) -> Tensor:
-        x = self.embedding(tokens)
-        rotary = self._rotary(tokens.lengths, x)
-        for block in itertools.islice(self.blocks, n_blocks):
-            x = block(x, tokens.lengths, rotary)
+    def _run_blocks(self, x: Tensor, lengths: tuple[int, ...], first: int, stop: int) -> Tensor:
+        rotary = self._rotary(lengths, x)
+        for block in itertools.islice(self.blocks, first, stop):
+            x = block(x, lengths, rotary)
         return x
 
     def _rotary(self, lengths: tuple[int, ...], x: Tensor) -> Rotary:

@@ -14,11 +14,11 @@ from extract.alphabet import AMINO_ACID_TOKENS, AMINO_ACIDS
 from extract.plm import PackedTokens, ProteinLM
 from steering.hooks import (
     Clamp,
-    Edit,
     check_clamps,
+    check_rows,
     clamp_changes,
+    clamp_latents,
     decode_changes,
-    edit_residual,
 )
 from steering.torch_sae import TorchSAE
 
@@ -126,7 +126,8 @@ def sequence_effect(
     dz_RC = clamp_changes(sae, passes.x_RD, clamps)
     delta_RD = decode_changes(sae, dz_RC, latents)
     base = amino_acid_log_p(passes.base_logits[residues])
-    steered = amino_acid_log_p(passes.logits(delta_RD)[residues])
+    with clamp_latents(model, sae, clamps, tokens, rows=rows):
+        steered = amino_acid_log_p(model.logits(tokens)[residues])
     kl = kl_divergence(base, steered)
     return SequenceEffect(
         sequence, chosen, base.cpu().numpy(), steered.cpu().numpy(), kl.cpu().numpy(),
@@ -165,27 +166,24 @@ def relative_norms(
 class EditedPasses:
     """Forward passes over one batch with different changes at the same rows of one site.
 
-    The unedited pass also keeps the residual stream at those rows, from which changes are made.
+    Blocks up to the site run once, whatever the number of changes.
     """
 
     def __init__(
         self, model: ProteinLM, site: str, tokens: PackedTokens, rows: Int[Tensor, " rows"]
     ) -> None:
         """Run the unedited pass; ``rows`` are the packed rows that changes apply to."""
-        self._model, self._site, self._tokens, self._rows = model, site, tokens, rows
-        seen: list[Tensor] = []
-
-        def look(x_RD: Tensor) -> Tensor:
-            seen.append(x_RD)
-            return torch.zeros_like(x_RD)
-
-        self.base_logits: Float[Tensor, "tokens vocabulary"] = self._run(look)
-        self.x_RD: Float[Tensor, "rows d_model"] = seen[0]
+        self._model, self._site, self._tokens = model, site, tokens
+        self._rows = check_rows(tokens, rows)
+        self._x = model.residual(tokens, site)
+        self.x_RD: Float[Tensor, "rows d_model"] = self._x[self._rows]
+        self.base_logits: Float[Tensor, "tokens vocabulary"] = self._logits(self._x)
 
     def logits(self, delta_RD: Float[Tensor, "rows d_model"]) -> Float[Tensor, "tokens vocabulary"]:
         """Logits with ``delta_RD`` added at the rows; no pass when all of it is zero."""
-        return self._run(lambda _x: delta_RD) if delta_RD.any() else self.base_logits
+        if not delta_RD.any():
+            return self.base_logits
+        return self._logits(self._x.index_add(0, self._rows, delta_RD.to(self._x.dtype)))
 
-    def _run(self, edit: Edit) -> Tensor:
-        with edit_residual(self._model, self._site, edit, self._tokens, rows=self._rows):
-            return self._model.logits(self._tokens)
+    def _logits(self, x: Tensor) -> Tensor:
+        return self._model.logits_from(x, self._tokens, self._site)

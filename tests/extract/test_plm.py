@@ -139,3 +139,21 @@ def test_real_weights_predict_masked_residues():
     truth = torch.stack([log_p[i + 1, tokens.ids[i + 1]] for i in masked]).mean()
     average = torch.stack([log_p[i + 1, amino].mean() for i in masked]).mean()
     assert truth > average + 0.3
+
+
+@pytest.mark.parametrize("site", ["block0", "block1", "block3", "final"])
+def test_logits_from_a_site_are_the_logits(pair, site):
+    """Bit for bit, and only what lies behind the site runs."""
+    ours = pair[1]
+    tokens = ours.tokenize(SEQUENCES)
+    x = ours.residual(tokens, site)
+    assert torch.equal(ours.logits_from(x, tokens, site), ours.logits(tokens))
+    ran = []
+    handles = [
+        b.register_forward_hook(lambda *a, n=n: ran.append(n)) for n, b in enumerate(ours.blocks)
+    ]
+    ours.logits_from(x, tokens, site)
+    for handle in handles:
+        handle.remove()
+    first = 3 if site == "final" else int(site.removeprefix("block"))
+    assert ran == list(range(first, 3))

@@ -14,7 +14,7 @@ from steering.effects import (
     kl_divergence,
     sequence_effect,
 )
-from steering.hooks import Clamp, steered_logits
+from steering.hooks import Clamp, edit_residual, steered_logits
 
 SEQUENCE = "MKTAYIAKQRXW"
 
@@ -92,6 +92,16 @@ def test_edited_passes_see_the_unedited_stream(tiny: ESM2, sae) -> None:
     assert torch.equal(passes.x_RD, tiny.residual(tokens, sae.site)[rows])
     assert passes.logits(torch.zeros(2, 16)) is passes.base_logits
     assert not torch.equal(passes.logits(torch.ones(2, 16)), passes.base_logits)
+
+
+def test_edited_passes_equal_the_hook(tiny: ESM2, sae) -> None:
+    """Running only the later blocks on an edited stream is the same as hooking a whole pass."""
+    tokens, rows = tiny.tokenize([SEQUENCE, SEQUENCE[:5]]), torch.tensor([2, 3])
+    delta = torch.linspace(-1, 1, 32).view(2, 16)
+    passes = EditedPasses(tiny, sae.site, tokens, rows)
+    with edit_residual(tiny, sae.site, lambda _x: delta, tokens, rows=rows):
+        hooked = tiny.logits(tokens)
+    torch.testing.assert_close(passes.logits(delta), hooked, rtol=1e-6, atol=1e-6)
 
 
 def test_needs_a_masked_lm_head(make_sae) -> None:
