@@ -1,0 +1,162 @@
+"""``python -m probes``: its files, and one line with status 2 for every mistake."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from extract.errors import run_cli
+from probes.__main__ import main
+from tests.helpers import make_store, random_proteins, tiny_esm2
+from tests.probes.helpers import write
+
+ROOT = Path(__file__).parents[2]
+FILES = {
+    "latent_concepts.parquet", "precise_latents.csv", "probes.csv", "probes.parquet",
+    "sparse_probes.csv", "split.csv", "summary.json",
+}  # fmt: skip
+
+
+@pytest.fixture
+def command(tiny_run, tiny_store, sources, tmp_path):
+    """Flags of a working command, by name."""
+    return {
+        "--run": tiny_run,
+        "--activations": tiny_store.folder,
+        "--dssp": sources["dssp"],
+        "--swissprot": sources["swissprot"],
+        "--clusters": sources["clusters"],
+        "--out": tmp_path / "probes",
+        "--min-positives": 20,
+        "--min-fires": 20,
+        "--min-proteins": 3,
+        "--sparse-min-positives": 200,
+        "--sparse-k": 2,
+    }
+
+
+def call(monkeypatch, flags, *more):
+    words = [str(w) for flag, value in flags.items() if value is not None for w in (flag, value)]
+    monkeypatch.setattr(sys, "argv", ["probes", *words, *map(str, more)])
+    run_cli(main)
+
+
+def refuse(monkeypatch, capsys, flags, *more):
+    """The single error line of a command that must fail with status 2."""
+    with pytest.raises(SystemExit) as stop:
+        call(monkeypatch, flags, *more)
+    assert stop.value.code == 2
+    lines = [s for s in capsys.readouterr().err.splitlines() if s.startswith("error: ")]
+    assert len(lines) == 1
+    if flags.get("--out"):
+        assert not flags["--out"].is_dir() or not any(flags["--out"].iterdir())
+    return lines[0]
+
+
+def test_tables_and_top_list(monkeypatch, capsys, command):
+    call(monkeypatch, command)
+    out = command["--out"]
+    assert {p.name for p in out.iterdir()} == FILES
+    probes = pd.read_parquet(out / "probes.parquet")
+    again = pd.read_csv(out / "probes.csv")
+    assert list(probes["concept"]) == list(again["concept"])
+    assert probes["latent_f1"].to_numpy() == pytest.approx(again["latent_f1"].to_numpy())
+    split = pd.read_csv(out / "split.csv")
+    assert np.all(split.groupby("cluster")["part"].nunique() == 1)
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["run"] == "tiny"
+    assert not summary["split"]["random"]
+    assert str(command["--run"].parent) not in (out / "summary.json").read_text()
+    text = capsys.readouterr().out
+    assert "Split by homology cluster" in text
+    assert "No single latent is 'helix'?" in text
+    assert "2 latents together reach AUROC" in text
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    call(monkeypatch, command)  # once more, over its own output
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+
+
+def test_a_random_split_is_said(monkeypatch, capsys, command):
+    call(monkeypatch, command | {"--clusters": None, "--dssp": None}, "--allow-random-split")
+    assert "WARNING: a random split" in capsys.readouterr().out
+    assert json.loads((command["--out"] / "summary.json").read_text())["split"]["random"]
+
+
+def test_no_traceback_from_the_shell(tmp_path):
+    flags = ["--run", str(tmp_path / "r"), "--activations", "acts"]
+    done = subprocess.run(
+        [sys.executable, "-m", "probes", *flags], cwd=ROOT, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "--allow-random-split" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_two_stores_with_one_protein(monkeypatch, capsys, command):
+    line = refuse(monkeypatch, capsys, command | {"--activations": None}, "--activations",
+                  command["--activations"], command["--activations"])  # fmt: skip
+    assert "protein 'p0' is in" in line
+
+
+def test_two_stores_are_laid_end_to_end(monkeypatch, capsys, command, tmp_path):
+    proteins = [type(p)(f"q{p.id}", p.sequence) for p in random_proteins(8, 30, 60, seed=5)]
+    make_store(tmp_path / "acts_q", proteins)
+    clusters = command["--clusters"].read_text() + "".join(f"{p.id}\tq\n" for p in proteins)
+    flags = command | {"--clusters": write(tmp_path / "c.tsv", clusters), "--activations": None}
+    call(monkeypatch, flags, "--activations", command["--activations"], tmp_path / "acts_q")
+    assert len(pd.read_csv(command["--out"] / "split.csv")) == 68
+
+
+def test_a_store_of_another_parent(monkeypatch, capsys, command, tmp_path):
+    make_store(tmp_path / "other", random_proteins(5, 30, 40), tiny_esm2(seed=1))
+    line = refuse(monkeypatch, capsys, command | {"--activations": tmp_path / "other"})
+    assert "do not fit: weights sha256" in line
+
+
+@pytest.mark.parametrize(
+    ("flag", "name", "text", "message"),
+    [
+        ("--dssp", "d.tsv", "id\tseq\n", "lacks the column(s) sequence, dssp"),
+        ("--dssp", "d.tsv", "id\tsequence\tdssp\nx\tA\tH\n", "none of its 1 records"),
+        ("--swissprot", "s.dat", ">P1\nAAA\n", "is no UniProt flat-file record"),
+        ("--swissprot", "s.dat", "", "no record in the file"),
+        ("--clusters", "c.tsv", "id\tcluster\np0\tc\n", "are in no homology cluster"),
+        ("--clusters", "c.tsv", None, "no such file"),
+        ("--dssp", "d.tsv.gz", None, "no such file"),
+    ],
+)
+def test_bad_files(monkeypatch, capsys, command, tmp_path, flag, name, text, message):
+    path = tmp_path / name
+    if text is not None:
+        write(path, text)
+    line = refuse(monkeypatch, capsys, command | {flag: path})
+    assert message in line
+    assert name in line or flag in line
+
+
+def test_bad_folders_and_settings(monkeypatch, capsys, command, tmp_path):
+    def line(**changes):
+        flags = command | {f"--{k.replace('_', '-')}": v for k, v in changes.items()}
+        return refuse(monkeypatch, capsys, flags)
+
+    assert "is not a training run" in line(run=tmp_path)
+    assert "is not an activation store" in line(activations=tmp_path / "none")
+    assert "no concept has 99999 positive" in line(min_positives=99999)
+    assert "test_fraction (2.0) must be between" in line(test_fraction=2.0)
+    assert "no --clusters given" in line(clusters=None)
+    assert "is a file" in line(out=write(tmp_path / "file", "x"))
+
+
+def test_a_folder_of_something_else_is_left_alone(monkeypatch, capsys, command, tmp_path):
+    (tmp_path / "mine").mkdir()
+    write(tmp_path / "mine" / "thesis.txt", "x")
+    with pytest.raises(SystemExit):
+        call(monkeypatch, command | {"--out": tmp_path / "mine"})
+    assert "holds no probes" in capsys.readouterr().err
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
