@@ -47,7 +47,7 @@ class DemoConfig:
     """Latents active per residue."""
     epochs: int = 4
     """Passes over the training sequences."""
-    n_steered: int = 60
+    n_steered: int = 30
     """Unseen proteins for the steering experiment."""
     min_positives: int = 50
     """Positive residues a concept needs in each part of the probes' split."""

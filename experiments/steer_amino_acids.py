@@ -45,7 +45,7 @@ class AminoAcidConfig:
     """The table to write (CSV); its summary goes beside it, as JSON."""
     strength: float = 1.0
     """Multiple of the latent's own maximum on the run's held-out residues."""
-    n_proteins: int = 60
+    n_proteins: int = 30
     """Proteins steered: those of the test part with the smallest SHA-256."""
     n_controls: int = 10
     """Random latents of matched frequency, for each amino acid."""

@@ -106,27 +106,32 @@ class PreciseLatents:
         labels_test: Bool[np.ndarray, " test_rows"],
         n: int,
     ) -> list[dict[str, Any]]:
-        """The ``n`` latents of largest precision − expected on select, with their test scores."""
+        """The latents of largest precision − expected on select, with their test scores.
+
+        Two rankings of ``n`` latents each: ``firing`` "any" counts every z > 0, "strong" takes for
+        each latent the fraction of its maximum that is best on select.
+        """
         p_concept = concept_given_residue(labels_select, self.select.residue_class)
         chosen = [_precision(f, labels_select, p_concept) for f in self._on_select]
         excess = np.array([precision - expected for precision, expected in chosen])
         excess[~self._supported] = -np.inf
-        level = excess.argmax(axis=0)
-        best = excess.max(axis=0)
-        order = np.argsort(-best, kind="stable")[:n]
         on_test = [_precision(f, labels_test, p_concept) for f in self._on_test]
         table = []
-        for rank, j in enumerate(order[np.isfinite(best[order])].tolist(), start=1):
-            i = int(level[j])
-            row = {
-                "rank": rank,
-                "latent": j,
-                "threshold": float(self.thresholds[i, j]),
-                "threshold_fraction": MAX_FRACTIONS[i],
-            }
-            row |= _row("select", self._on_select[i], chosen[i], labels_select, j)
-            row |= _row("test", self._on_test[i], on_test[i], labels_test, j)
-            table.append(row)
+        for firing_kind, levels in (("any", excess[:1]), ("strong", excess)):
+            level, best = levels.argmax(axis=0), levels.max(axis=0)
+            order = np.argsort(-best, kind="stable")[:n]
+            for rank, j in enumerate(order[np.isfinite(best[order])].tolist(), start=1):
+                i = int(level[j])
+                row = {
+                    "firing": firing_kind,
+                    "rank": rank,
+                    "latent": j,
+                    "threshold": float(self.thresholds[i, j]),
+                    "threshold_fraction": MAX_FRACTIONS[i],
+                }
+                row |= _row("select", self._on_select[i], chosen[i], labels_select, j)
+                row |= _row("test", self._on_test[i], on_test[i], labels_test, j)
+                table.append(row)
         return table
 
 

@@ -95,16 +95,17 @@ def _precise_lines(results: ProbeResults, n: int) -> list[str]:
         return []
     lines = [
         "",
-        "Precise latents: precision where they fire, beside what the amino acids they fire on "
-        "would give (test proteins):",
-        f"{'concept':<18} {'latent':>7} {'precision':>9} {'composition':>11} {'base':>6} "
-        f"{'residues':>8} {'proteins':>8}",
+        "Precise latents: precision where they fire at all (any) or above a share of their maximum "
+        "(strong),",
+        "beside what the amino acids they fire on would give (test proteins):",
+        f"{'concept':<18} {'firing':>7} {'latent':>7} {'precision':>9} {'composition':>11} "
+        f"{'base':>6} {'residues':>8} {'proteins':>8}",
     ]
     for row in _records(table, table["rank"] <= n):
         lines.append(
-            f"{row['concept']:<18} {row['latent']:>7} {row['test_precision']:9.3f} "
-            f"{row['test_expected_precision']:11.3f} {row['test_base_rate']:6.3f} "
-            f"{row['test_n_fires']:>8} {row['test_n_proteins']:>8}"
+            f"{row['concept']:<18} {row['firing']:>7} {row['latent']:>7} "
+            f"{row['test_precision']:9.3f} {row['test_expected_precision']:11.3f} "
+            f"{row['test_base_rate']:6.3f} {row['test_n_fires']:>8} {row['test_n_proteins']:>8}"
         )
     return lines
 

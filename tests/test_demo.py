@@ -38,7 +38,7 @@ def small_data(tmp_path_factory):
 
 
 def run_demo(out, data):
-    flags = ["--d-sae", "256", "--k", "8", "--epochs", "2", "--n-steered", "4"]
+    flags = ["--d-sae", "256", "--k", "8", "--epochs", "8", "--n-steered", "4"]
     flags += ["--min-positives", "30"]
     command = [sys.executable, "-m", "experiments.demo", "--out", str(out), "--data", str(data)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}

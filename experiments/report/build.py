@@ -5,26 +5,30 @@ from __future__ import annotations
 import base64
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
 import pandas as pd
+from jaxtyping import Int
 
 from experiments.report import figures
 from experiments.report.examples import Example, best_examples
 from extract.store import ActivationStore, read_json
 from saejax.checkpoint import LoadedSAE, load_sae
-from saejax.latents import StoreLatents, encode_store
+from saejax.latents import LatentColumns, encode_store
 
 log = logging.getLogger(__name__)
 
 SHOWN_AMINO_ACIDS = 5
 """Amino-acid latents whose examples are shown: those of the highest F1."""
-SHOWN_PRECISE = 4
-"""Precise latents whose examples are shown, for helix and for strand."""
+MIN_PROTEINS = 30
+"""Proteins of the choosing part in which a latent must fire to be reported as a finding."""
+SHOWN_PRECISE = 2
+"""Precise latents whose examples are shown, of each ranking, for helix and for strand."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,22 @@ class ReportConfig:
     """Folder that ``python -m experiments.demo`` fills."""
     data: Path = Path("data")
     """Bundled data, for the secondary structure beside the examples."""
+
+
+class Labelled(NamedTuple):
+    """An annotated set of proteins and where latents fire on it."""
+
+    store: ActivationStore
+    columns: LatentColumns
+    l0: Int[np.ndarray, " rows"]
+    """Latents above zero on each residue."""
+
+    @classmethod
+    def encode(cls, loaded: LoadedSAE, folder: Path) -> Labelled:
+        """Encode every residue of a store."""
+        store = ActivationStore.open(folder)
+        latents = encode_store(loaded.sae, store)
+        return cls(store, latents.by_latent(), (latents.values > 0).sum(axis=1))
 
 
 class Demo:
@@ -56,8 +76,9 @@ class Demo:
         self.steps = read_json(folder / "steps.json", "a demo")
         dssp = pd.read_csv(config.data / "pdb_dssp.tsv.gz", sep="\t", dtype=str, na_filter=False)
         self.structures = dict(zip(dssp["id"], dssp["dssp"], strict=True))
-        self.store = ActivationStore.open(folder / "acts" / "pdb")
-        self.latents: StoreLatents = encode_store(self.loaded.sae, self.store)
+        self.unseen = set(self.split.loc[self.split["part"] == "test", "id"])
+        self.pdb = Labelled.encode(self.loaded, folder / "acts" / "pdb")
+        self.swissprot = Labelled.encode(self.loaded, folder / "acts" / "swissprot")
 
     @property
     def identity(self) -> pd.DataFrame:
@@ -85,17 +106,8 @@ def findings(demo: Demo) -> list[tuple[str, str]]:
         f"{f1.max():.2f} (best raw neuron {neuron.min():.2f} to {neuron.max():.2f}).",
     )]  # fmt: skip
     for concept in ("helix", "strand"):
-        rows = _of(demo.precise, concept)
-        if len(rows):
-            best = rows.iloc[0]
-            out.append((
-                f"Beyond identity: {concept}",
-                f"Latent {best['latent']:.0f} has precision {best['test_precision']:.2f} where it "
-                f"fires ({best['test_n_fires']:.0f} residues of "
-                f"{best['test_n_proteins']:.0f} proteins); the amino acids it fires on would give "
-                f"{best['test_expected_precision']:.2f}, the base rate is "
-                f"{best['test_base_rate']:.2f}.",
-            ))  # fmt: skip
+        for row in _records(_well_supported(_of(demo.precise, concept)).drop_duplicates("firing")):
+            out.append((f"Beyond identity: {concept}", precise_sentence(row)))
     out += [("Honestly", text) for text in honest_sentences(demo)]
     s = demo.steering_summary
     out.append((
@@ -106,6 +118,32 @@ def findings(demo: Demo) -> list[tuple[str, str]]:
         f"nats against {s['mean_control']:+.2f}.",
     ))  # fmt: skip
     return out
+
+
+def _well_supported(rows: pd.DataFrame) -> pd.DataFrame:
+    """Latents that fired in many proteins of the part that chose them."""
+    return rows[rows["select_n_proteins"] >= MIN_PROTEINS] if len(rows) else rows
+
+
+def where_it_fires(row: Mapping[str, Any]) -> str:
+    """Words for the threshold of a precise latent."""
+    fraction = row["threshold_fraction"]
+    return f"above {fraction:.0%} of its maximum" if fraction else "at all"
+
+
+def precise_sentence(row: Mapping[str, Any]) -> str:
+    """One latent's precision beside what its amino acids predict."""
+    return (
+        f"Where latent {row['latent']:.0f} fires {where_it_fires(row)} "
+        f"({row['test_n_fires']:.0f} residues of {row['test_n_proteins']:.0f} proteins), "
+        f"{row['test_precision']:.2f} of the residues are in a {row['concept']}; the amino acids "
+        f"it fires on would give {row['test_expected_precision']:.2f}, the base rate is "
+        f"{row['test_base_rate']:.2f}."
+    )
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
 
 
 def honest_sentences(demo: Demo) -> list[str]:
@@ -150,30 +188,35 @@ class ShownLatent:
 
 def shown_latents(demo: Demo) -> list[ShownLatent]:
     """Latents worth looking at: identity, then structure, then Swiss-Prot concepts."""
-    labels: dict[int, str] = {}
-    for row in demo.identity.nlargest(SHOWN_AMINO_ACIDS, "latent_f1").itertuples():
-        labels.setdefault(int(row.latent), f"{row.concept}: F1 {row.latent_f1:.2f}")  # type: ignore[arg-type]
+    labels: dict[int, tuple[str, Labelled]] = {}
+    for row in _records(demo.identity.nlargest(SHOWN_AMINO_ACIDS, "latent_f1")):
+        words = f"amino acid {row['concept']}: F1 {row['latent_f1']:.2f}"
+        labels.setdefault(row["latent"], (words, demo.pdb))
     for concept in ("helix", "strand"):
-        for row in _of(demo.precise, concept).head(SHOWN_PRECISE).itertuples():
-            labels.setdefault(
-                int(row.latent),  # type: ignore[arg-type]
-                f"{concept}: precision {row.test_precision:.2f}, its amino acids alone "
-                f"{row.test_expected_precision:.2f}",
-            )
-    others = demo.others[~demo.others["concept"].isin(["helix", "strand"])]
-    for row in others.nlargest(4, "latent_f1").itertuples():
-        labels.setdefault(int(row.latent), f"{row.concept}: F1 {row.latent_f1:.2f}")  # type: ignore[arg-type]
-    columns = demo.latents.by_latent()
-    unseen = set(demo.split.loc[demo.split["part"] == "test", "id"])
+        for row in _records(_well_supported(_of(demo.precise, concept))):
+            if row["rank"] <= SHOWN_PRECISE:
+                labels.setdefault(row["latent"], (precise_sentence(row), demo.pdb))
+    features = demo.others[~demo.others["concept"].str.contains("helix|strand", case=False)]
+    better = features[features["latent_f1"] > features["f1_all_positive"]]
+    for row in _records(better):
+        words = f"{row['concept']}: F1 {row['latent_f1']:.2f}, precision "
+        words += f"{row['latent_precision']:.2f}, recall {row['latent_recall']:.2f}"
+        labels.setdefault(row["latent"], (words, demo.swissprot))
     return [
         ShownLatent(
             latent,
             label,
             float(demo.loaded.latent_frequency[latent]),
             float(demo.loaded.latent_max[latent]),
-            best_examples(columns, demo.store, latent, structures=demo.structures, allowed=unseen),
+            best_examples(
+                where.columns,
+                where.store,
+                latent,
+                structures=demo.structures,
+                allowed=demo.unseen,
+            ),
         )
-        for latent, label in labels.items()
+        for latent, (label, where) in labels.items()
     ]
 
 
@@ -181,7 +224,6 @@ def context(demo: Demo) -> dict[str, Any]:
     """Everything the template shows."""
     loaded = demo.loaded
     structured = [c for c in ("helix", "strand") if len(_of(demo.precise, c))]
-    l0 = (demo.latents.values > 0).sum(axis=1)
     image = (demo.folder / "steering" / "one" / "delta_log_p.png").read_bytes()
     return {
         "findings": findings(demo),
@@ -200,7 +242,7 @@ def context(demo: Demo) -> dict[str, Any]:
         "latents": shown_latents(demo),
         "steps": demo.steps,
         "curves": figures.training_curves(demo.metrics, loaded.run["results"]["fvu"]),
-        "histograms": figures.histograms(loaded.latent_frequency, l0, loaded.config.k),
+        "histograms": figures.histograms(loaded.latent_frequency, demo.pdb.l0, loaded.config.k),
         "identity_figure": figures.identity_bars(demo.identity),
         "precise_figure": figures.precision_against_composition(demo.precise, structured)
         if structured
@@ -227,6 +269,7 @@ def build(config: ReportConfig) -> Path:
     environment.filters["number"] = lambda v, digits=2: (
         "–" if v is None or not np.isfinite(v) else f"{v:.{digits}f}"
     )
+    environment.filters["where"] = where_it_fires
     environment.filters["thousands"] = lambda v: f"{v:,.0f}".replace(",", " ")
     page = environment.get_template("template.html").render(context(demo))
     path = config.demo / "report.html"

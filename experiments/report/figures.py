@@ -44,7 +44,8 @@ def training_curves(metrics: pd.DataFrame, held_out_fvu: float) -> str:
     seen = metrics["tokens_seen"] / 1e6
     left.plot(seen, metrics["fvu"], color=BLUE, label="training batches")
     left.axhline(held_out_fvu, color=ORANGE, linestyle="--", label="unseen chains, at the end")
-    left.set(xlabel="million residues", ylabel="FVU", yscale="log", title="Reconstruction")
+    left.set(xlabel="million residues", ylabel="FVU", title="Reconstruction")
+    left.set_ylim(bottom=0)
     left.legend(frameon=False, fontsize=8)
     middle.plot(seen, 100 * metrics["frac_dead"], color=BLUE)
     middle.set(xlabel="million residues", ylabel="dead latents (%)", title="Dead latents")
@@ -96,16 +97,17 @@ def precision_against_composition(table: pd.DataFrame, concepts: Sequence[str]) 
         base = float(rows["test_base_rate"].iloc[0])
         axis.plot([0, 1], [0, 1], color=GREY, linewidth=1)
         axis.axhline(base, color=ORANGE, linestyle="--", linewidth=1)
-        axis.text(0.99, base + 0.015, f"base rate {base:.2f}", ha="right", color=ORANGE, fontsize=8)
-        size = 12 + 60 * np.sqrt(rows["test_n_fires"] / rows["test_n_fires"].max())
-        axis.scatter(rows["test_expected_precision"], rows["test_precision"], s=size, color=BLUE,
-                     alpha=0.8, linewidths=0)  # fmt: skip
-        for _, row in rows.head(4).iterrows():
-            at = (row["test_expected_precision"], row["test_precision"])
-            axis.annotate(f"{row['latent']:.0f}", at, xytext=(6, 3), textcoords="offset points",
-                          fontsize=8)  # fmt: skip
-        axis.set(xlim=(0, 1), ylim=(0, 1.02), title=concept, ylabel="precision where it fires",
-                 xlabel="precision that its amino acids predict")  # fmt: skip
+        axis.text(0.02, base + 0.015, f"base rate {base:.2f}", color=ORANGE, fontsize=8)
+        for firing, color in (("any", BLUE), ("strong", GREEN)):
+            part = rows[(rows["firing"] == firing) & (rows["test_n_fires"] > 0)]
+            size = 14 + 60 * np.sqrt(part["test_n_fires"] / rows["test_n_fires"].max())
+            axis.scatter(part["test_expected_precision"], part["test_precision"], s=size,
+                         color=color, alpha=0.75, linewidths=0,
+                         label={"any": "wherever they fire", "strong": "where they fire strongly"}[
+                             firing])  # fmt: skip
+        axis.set(xlim=(0, 1), ylim=(0, 1.04), title=concept, ylabel="precision",
+                 xlabel="precision that their amino acids predict")  # fmt: skip
+        axis.legend(frameon=False, fontsize=8, loc="lower right")
     return to_svg(figure, "Precision of latents against what amino-acid composition predicts")
 
 

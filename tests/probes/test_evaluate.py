@@ -182,7 +182,9 @@ def test_composition_expectation_by_hand():
     test_dense[[4, 5], 0] = 1
     test = part_of(test_dense, classes, [5] * 8)
     ranked = PreciseLatents(select, test, min_fires=3, min_proteins=2).rank(labels, labels, 10)
-    assert [row["latent"] for row in ranked] == [0]  # latent 1 lacks support
+    # latent 1 lacks support; so does latent 0 above any share of its maximum
+    assert [(row["firing"], row["latent"]) for row in ranked] == [("any", 0), ("strong", 0)]
+    assert ranked[0] == {**ranked[1], "firing": "any"}
     row = ranked[0]
     assert row["select_precision"] == 1
     assert row["select_expected_precision"] == pytest.approx(7 / 12)
@@ -203,7 +205,7 @@ def test_an_identity_latent_is_not_precise_beyond_its_composition():
     dense = np.stack([classes == 0, structure], axis=1).astype(float)
     part = part_of(dense, classes, np.arange(4000) // 50)
     ranked = PreciseLatents(part, part, min_fires=50, min_proteins=5).rank(labels, labels, 2)
-    assert [row["latent"] for row in ranked] == [1, 0]
+    assert [row["latent"] for row in ranked if row["firing"] == "any"] == [1, 0]
     assert ranked[1]["test_precision"] == pytest.approx(0.9, abs=0.03)
     assert ranked[1]["test_excess"] == pytest.approx(0, abs=1e-9)
 
@@ -215,7 +217,11 @@ def test_precise_threshold_is_frozen_on_select():
     dense = np.where(labels, 4.0, 1.0)[:, None]
     select = part_of(dense, [0] * n, np.arange(n) // 10)
     test = part_of(np.where(labels, 0.5, 3.0)[:, None], [0] * n, np.arange(n) // 10)
-    row = PreciseLatents(select, test, min_fires=100, min_proteins=10).rank(labels, labels, 1)[0]
+    ranked = PreciseLatents(select, test, min_fires=100, min_proteins=10).rank(labels, labels, 1)
+    loose, row = ranked
+    assert (loose["firing"], loose["threshold"]) == ("any", 0)
+    assert (loose["select_precision"], loose["test_precision"]) == (0.5, 0.5)
+    assert row["firing"] == "strong"
     assert row["threshold"] == row["threshold_fraction"] * 4.0 >= 1.0
     assert (row["select_precision"], row["test_precision"]) == (1, 0)
 
