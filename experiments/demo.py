@@ -47,6 +47,9 @@ class DemoConfig:
     """Latents active per residue."""
     epochs: int = 4
     """Passes over the training sequences."""
+    learning_rate: float = 2e-3
+    """Peak of Adam's learning rate. In so short a run (3,320 steps) the scaling rule's 5.7e-4
+    leaves more unexplained: held-out FVU 0.192, against 0.181 at 1e-3 and less at 2e-3."""
     n_steered: int = 30
     """Unseen proteins for the steering experiment."""
     min_positives: int = 50
@@ -131,7 +134,7 @@ def train_step(config: DemoConfig) -> Step:
     acts, out = config.out / "acts", config.out / "sae"
     flags = ["--activations", str(acts / "uniprot"), "--eval-activations", str(acts / "pdb")]
     flags += ["--out", str(out), "--d-sae", str(config.d_sae), "--k", str(config.k)]
-    flags += ["--epochs", str(config.epochs)]
+    flags += ["--epochs", str(config.epochs), "--learning-rate", str(config.learning_rate)]
     inputs = [acts / "uniprot" / "manifest.json", acts / "pdb" / "manifest.json"]
     return Step("train the SAE", ["saejax.train", *flags], inputs, out / "run.json")
 
