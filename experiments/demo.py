@@ -24,7 +24,7 @@ import pandas as pd
 import tyro
 
 from extract.errors import EXIT_USER_ERROR, UserError, run_cli
-from extract.store import write_json_atomically
+from extract.files import write_json_atomically
 
 log = logging.getLogger(__name__)
 

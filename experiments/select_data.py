@@ -168,7 +168,7 @@ def write_all(cfg: SelectConfig) -> dict:
     """Choose and write every file; return the counts."""
     dssp, backbones = select_chains(cfg)
     records = SwissProt.parse(io.StringIO(read_bytes(cfg.swissprot).decode()))
-    swissprot = [Protein(r.accessions[0], r.sequence, r.entry_name) for r in records]
+    swissprot = [Protein(r.accessions[0], r.sequence, str(r.entry_name)) for r in records]
     tests, folder = [*dssp, *swissprot], cfg.out / "structures"
     if stale := {f.name for f in folder.glob("*")} - {f"{name}.pdb.gz" for name in backbones}:
         raise ValueError(f"{folder} holds files of another selection ({min(stale)}); empty it")

@@ -26,7 +26,8 @@ import tyro
 from extract.alphabet import AMINO_ACIDS
 from extract.errors import UserError, run_cli
 from extract.fasta import Protein
-from extract.store import ActivationStore, read_json, write_json_atomically
+from extract.files import read_json, write_json_atomically
+from extract.store import ActivationStore
 
 log = logging.getLogger(__name__)
 
@@ -157,14 +158,16 @@ def _row(
 def summarize(config: AminoAcidConfig, table: pd.DataFrame) -> dict[str, Any]:
     """The finding in a few numbers, with the settings."""
     plain = {k: str(v) if isinstance(v, Path) else v for k, v in vars(config).items()}
+    column = {name: table[name].to_numpy(dtype=float) for name in table.select_dtypes("number")}
+    target = column["delta_log_p"]
     return {
         "config": plain,
         "n_amino_acids": len(table),
-        "n_raised": int((table["delta_log_p_low"] > 0).sum()),
-        "n_above_controls": int((table["excess_low"] > 0).sum()),
-        "n_above_every_control": int((table["delta_log_p"] > table["control_max"]).sum()),
-        "mean_delta_log_p": float(table["delta_log_p"].mean()),
-        "mean_control": float(table["control_mean"].mean()),
+        "n_raised": int((column["delta_log_p_low"] > 0).sum()),
+        "n_above_controls": int((column["excess_low"] > 0).sum()),
+        "n_above_every_control": int((target > column["control_max"]).sum()),
+        "mean_delta_log_p": float(target.mean()),
+        "mean_control": float(column["control_mean"].mean()),
     }
 
 

@@ -15,16 +15,10 @@ from extract.alphabet import residue_tokens
 from extract.batching import proteins_of_rows, token_batches
 from extract.errors import UserError, require_free_space
 from extract.fasta import FastaReport, Protein, TooLong
+from extract.files import versions
 from extract.plm import ProteinLM
-from extract.store import (
-    CHUNK_ROWS,
-    DTYPES,
-    FORMAT_VERSION,
-    ActivationStore,
-    ShardSpec,
-    StoreWriter,
-    versions,
-)
+from extract.store import CHUNK_ROWS, DTYPES, FORMAT_VERSION, ActivationStore, ShardSpec
+from extract.writer import StoreWriter
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,8 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from extract.errors import UserError
-from extract.store import ActivationStore, versions
+from extract.files import versions
+from extract.store import ActivationStore
 from probes.annotations import Annotations, Concept
 from probes.config import ProbeConfig
 from probes.multi import auroc_of_latents, auroc_of_probe, choose_latents

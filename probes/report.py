@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from extract.errors import UserError
-from extract.store import write_json_atomically
+from extract.files import write_json_atomically
 from probes.evaluate import ProbeResults
 
 SUMMARY = "summary.json"

@@ -22,7 +22,8 @@ from jaxtyping import Float
 from orbax.checkpoint import v1 as ocp
 
 from extract.errors import UserError
-from extract.store import ActivationStore, read_json, require_same_parent
+from extract.files import read_json
+from extract.store import ActivationStore, require_same_parent
 from saejax.config import SAEConfig
 from saejax.model import TopKSAE
 from saejax.step import Training, TrainState

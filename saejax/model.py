@@ -11,7 +11,6 @@ from jaxtyping import Array, Float
 from saejax.config import SAEConfig
 from saejax.sparse import SparseLatents, sparse_decode, top_k_encode
 
-
 Activations = Float[Array, "batch d_model"] | Float[np.ndarray, "batch d_model"]
 """Raw activations, as extraction stored them."""
 
@@ -60,7 +59,7 @@ class TopKSAE(nnx.Module):
 
     def normalize(self, activations: Activations) -> Array:
         """x = scale · (activation − mean)."""
-        return (activations - self.mean[...][None]) * self.scale[...]
+        return (jnp.asarray(activations) - self.mean[...][None]) * self.scale[...]
 
     def denormalize(self, x_BD: Float[Array, "batch d_model"]) -> Array:
         """activation = x / scale + mean."""

@@ -70,7 +70,6 @@ def _scatter_rows(weights_BK: Array, indices_BK: Array, rows_BD: Array, n_rows: 
     return jax.lax.scan(add, start, (weights_BK.T, indices_BK.T))[0]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4,))
 def top_k_encode(
     x_BD: Float[Array, "batch d_model"],
     W_enc_T_FD: Float[Array, "d_sae d_model"],
@@ -79,13 +78,18 @@ def top_k_encode(
     k: int,
 ) -> SparseLatents:
     """ReLU(TopK_k((x − b_dec) W_enc + b_enc)), Gao et al. 2024 equation 2."""
+    return _top_k_encode(x_BD, W_enc_T_FD, b_enc_F, b_dec_D, k)  # type: ignore[return-value]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _top_k_encode(x_BD, W_enc_T_FD, b_enc_F, b_dec_D, k: int) -> SparseLatents:
     pre_acts_BF = (x_BD - b_dec_D[None]) @ W_enc_T_FD.T + b_enc_F[None]
     values_BK, indices_BK = jax.lax.top_k(pre_acts_BF, k)
     return SparseLatents(jax.nn.relu(values_BK), indices_BK)
 
 
 def _encode_forward(x_BD, W_enc_T_FD, b_enc_F, b_dec_D, k):
-    latents = top_k_encode(x_BD, W_enc_T_FD, b_enc_F, b_dec_D, k)
+    latents = _top_k_encode(x_BD, W_enc_T_FD, b_enc_F, b_dec_D, k)
     return latents, (x_BD, W_enc_T_FD, b_dec_D, latents)
 
 
@@ -101,4 +105,4 @@ def _encode_backward(k, residuals, grad):
     return grad_x_BD, grad_W_FD, grad_b_enc_F, grad_b_dec_D
 
 
-top_k_encode.defvjp(_encode_forward, _encode_backward)
+_top_k_encode.defvjp(_encode_forward, _encode_backward)

@@ -184,9 +184,7 @@ def device_step(
             parts.auxk,
         )
     )
-    metrics = StepMetrics(
-        loss, error / deviation, auxk, l0, dead_F.mean(), optax.tree.norm(grads)
-    )
+    metrics = StepMetrics(loss, error / deviation, auxk, l0, dead_F.mean(), optax.tree.norm(grads))
     return TrainState(params, opt_state, silent_F, state.step + 1), metrics
 
 

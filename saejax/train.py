@@ -19,13 +19,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from extract.errors import UserError, run_cli
-from extract.store import (
-    ActivationStore,
-    read_json,
-    require_same_parent,
-    versions,
-    write_json_atomically,
-)
+from extract.files import read_json, versions, write_json_atomically
+from extract.store import ActivationStore, require_same_parent
 from saejax.checkpoint import RUN_FORMAT_VERSION, checkpoint_steps, latest_sae, restore, save
 from saejax.config import TrainConfig
 from saejax.data import ActivationBatches, held_out_rows

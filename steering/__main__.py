@@ -94,7 +94,7 @@ def provenance(
     effect: SequenceEffect,
 ) -> dict[str, Any]:
     """What ``steering.json`` says about where its numbers come from."""
-    from extract.store import versions
+    from extract.files import versions
 
     plain = {f.name: getattr(config, f.name) for f in fields(config)}
     latents = [c.clamp.latent for c in effect.clamps]

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from extract.alphabet import AMINO_ACIDS
 from extract.errors import UserError
-from extract.store import write_json_atomically
+from extract.files import write_json_atomically
 from steering.effects import SequenceEffect
 
 FORMAT_VERSION = 1

@@ -17,7 +17,8 @@ from jaxtyping import Int
 
 from experiments.report import figures
 from experiments.report.examples import Example, best_examples
-from extract.store import ActivationStore, read_json
+from extract.files import read_json
+from extract.store import ActivationStore
 from saejax.checkpoint import LoadedSAE, load_sae
 from saejax.latents import LatentColumns, encode_store
 
@@ -83,12 +84,16 @@ class Demo:
     @property
     def identity(self) -> pd.DataFrame:
         """Probes of the 20 amino acids."""
-        return self.probes[self.probes["kind"] == "amino acid"]
+        return _where(self.probes, self.probes["kind"] == "amino acid")
 
     @property
     def others(self) -> pd.DataFrame:
         """Probes of everything else."""
-        return self.probes[self.probes["kind"] != "amino acid"]
+        return _where(self.probes, self.probes["kind"] != "amino acid")
+
+
+def _where(table: pd.DataFrame, mask: Any) -> pd.DataFrame:
+    return pd.DataFrame(table.loc[mask])
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -122,7 +127,7 @@ def findings(demo: Demo) -> list[tuple[str, str]]:
 
 def _well_supported(rows: pd.DataFrame) -> pd.DataFrame:
     """Latents that fired in many proteins of the part that chose them."""
-    return rows[rows["select_n_proteins"] >= MIN_PROTEINS] if len(rows) else rows
+    return _where(rows, rows["select_n_proteins"] >= MIN_PROTEINS) if len(rows) else rows
 
 
 def where_it_fires(row: Mapping[str, Any]) -> str:
@@ -171,7 +176,7 @@ def honest_sentences(demo: Demo) -> list[str]:
 
 
 def _of(table: pd.DataFrame, concept: str) -> pd.DataFrame:
-    return table[table["concept"] == concept] if len(table) else table
+    return _where(table, table["concept"] == concept) if len(table) else table
 
 
 @dataclass(frozen=True)
@@ -196,8 +201,9 @@ def shown_latents(demo: Demo) -> list[ShownLatent]:
         for row in _records(_well_supported(_of(demo.precise, concept))):
             if row["rank"] <= SHOWN_PRECISE:
                 labels.setdefault(row["latent"], (precise_sentence(row), demo.pdb))
-    features = demo.others[~demo.others["concept"].str.contains("helix|strand", case=False)]
-    better = features[features["latent_f1"] > features["f1_all_positive"]]
+    structural = demo.others["concept"].str.contains("helix|strand", case=False)
+    features = _where(demo.others, ~structural)
+    better = _where(features, features["latent_f1"] > features["f1_all_positive"])
     for row in _records(better):
         words = f"{row['concept']}: F1 {row['latent_f1']:.2f}, precision "
         words += f"{row['latent_precision']:.2f}, recall {row['latent_recall']:.2f}"

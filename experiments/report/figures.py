@@ -93,7 +93,7 @@ def precision_against_composition(table: pd.DataFrame, concepts: Sequence[str]) 
     """Each precise latent: measured precision against what its amino acids predict."""
     figure, axes = _figure(4.3 * max(1, len(concepts)), 3.9, max(1, len(concepts)))
     for axis, concept in zip(axes, concepts):
-        rows = table[table["concept"] == concept]
+        rows = pd.DataFrame(table.loc[table["concept"] == concept])
         base = float(rows["test_base_rate"].iloc[0])
         axis.plot([0, 1], [0, 1], color=GREY, linewidth=1)
         axis.axhline(base, color=ORANGE, linestyle="--", linewidth=1)

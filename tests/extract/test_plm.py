@@ -1,6 +1,7 @@
 """Our packed ESM2 against fair-esm's own forward pass."""
 
 import esm
+import esm.model.esm2
 import pytest
 import torch
 

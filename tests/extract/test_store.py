@@ -12,7 +12,8 @@ import pytest
 from extract.alphabet import residue_tokens
 from extract.errors import UserError
 from extract.pipeline import residue_activations
-from extract.store import ActivationStore, StoreWriter, read_shard_log, require_same_parent
+from extract.store import ActivationStore, read_shard_log, require_same_parent
+from extract.writer import StoreWriter
 from tests.helpers import make_store, random_proteins, tiny_esm2
 
 
@@ -61,7 +62,7 @@ def test_bfloat16_store_rounds_and_describes_what_it_holds(tmp_path, tiny_store)
     np.testing.assert_allclose(store.mean, x.astype(np.float64).mean(axis=0), atol=1e-6)
 
 
-def test_resumed_store_is_byte_identical(tmp_path, tiny_store):
+def test_resumed_store_is_byte_identical(tmp_path, tiny_store, monkeypatch):
     proteins = tiny_store.proteins
     make_store(tmp_path / "whole", proteins)
     folder = tmp_path / "broken"
@@ -75,12 +76,10 @@ def test_resumed_store_is_byte_identical(tmp_path, tiny_store):
             raise Killed
         writes(self, shard, rows, side)
 
-    StoreWriter.write_shard = dies_after_two
-    try:
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreWriter, "write_shard", dies_after_two)
         with pytest.raises(Killed):
             make_store(folder, proteins)
-    finally:
-        StoreWriter.write_shard = writes
     with pytest.raises(UserError, match=r"incomplete \(2 of \d+ shards written\)"):
         ActivationStore.open(folder)
     make_store(folder, proteins)
@@ -183,7 +182,7 @@ os.environ["XLA_FLAGS"] = ""
 import torch; torch.set_num_threads(1)
 from pathlib import Path
 from tests.helpers import make_store, random_proteins
-from extract.store import StoreWriter
+from extract.writer import StoreWriter
 import time
 write = StoreWriter.write_shard
 def slow(self, *args):

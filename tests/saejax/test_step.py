@@ -121,6 +121,6 @@ def test_zero_valued_winners_did_not_fire(tmp_path):
 def test_learning_rate_warms_up_holds_and_decays(tmp_path):
     config = TrainConfig(tmp_path, tmp_path, d_sae=F, learning_rate=1e-3, warmup_steps=10)
     schedule = learning_rate_schedule(config, 1000)
-    values = [float(schedule(i)) for i in (0, 9, 10, 799, 800, 900, 999, 1000)]
+    values = [float(np.asarray(schedule(i))) for i in (0, 9, 10, 799, 800, 900, 999, 1000)]
     expected = [1e-4, 1e-3, 1e-3, 1e-3, 1e-3, 5e-4, 5e-6, 0]
     np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-9)
