@@ -186,10 +186,21 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor, lengths: tuple[int, ...], rotary: Rotary) -> Tensor:
         """Attention and MLP, each added to the stream ``x [tokens, d_model]``."""
-        qkv = self.qkv(self.norm1(x)).view(len(x), 3, self.n_heads, -1)
+        qkv = _linear(self.qkv, self.norm1(x)).view(len(x), 3, self.n_heads, -1)
         q, k, v = rotary.rotate(qkv[:, 0]), rotary.rotate(qkv[:, 1]), qkv[:, 2]
-        x = x + self.out(_attend_within(q, k, v, lengths).reshape(len(x), -1))
-        return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+        x = x + _linear(self.out, _attend_within(q, k, v, lengths).reshape(len(x), -1))
+        return x + _linear(self.fc2, F.gelu(_linear(self.fc1, self.norm2(x))))
+
+
+def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    """``layer(x)``; for inference on a CPU through oneDNN.
+
+    Its float32 product is as exact as the default one and 1.3 to 2 times faster at these shapes.
+    """
+    on_cpu = x.device.type == "cpu" and x.dtype == torch.float32
+    if not on_cpu or torch.is_grad_enabled() or not torch.backends.mkldnn.is_available():
+        return layer(x)
+    return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "none", [], "")
 
 
 def _attend_within(q: Tensor, k: Tensor, v: Tensor, lengths: tuple[int, ...]) -> Tensor:
