@@ -38,7 +38,7 @@ def require_free_space(folder: Path, n_bytes: int) -> None:
     if free < n_bytes:
         raise UserError(
             f"{folder}: {n_bytes / 1e6:,.0f} MB are needed but the disk has {free / 1e6:,.0f} MB "
-            "free; free some space or give another --out"
+            "free; free some space and run again, or give another --out"
         )
 
 

@@ -21,7 +21,7 @@ from flax import nnx
 from jaxtyping import Float
 from orbax.checkpoint import v1 as ocp
 
-from extract.errors import UserError
+from extract.errors import UserError, require_free_space
 from extract.files import read_json
 from extract.store import ActivationStore, require_same_parent
 from saejax.config import SAEConfig
@@ -47,7 +47,11 @@ def checkpoint_steps(run: Path) -> list[int]:
 
 
 def save(run: Path, training: Training, state: TrainState) -> None:
-    """Write a checkpoint of the current step (atomically) and drop the oldest ones."""
+    """Write a checkpoint of the current step (atomically) and drop the oldest ones.
+
+    Raises:
+        UserError: the disk lacks room; nothing was written.
+    """
     step = int(state.step)
     sae = {name: np.asarray(state.params[name]) for name in PARAMETERS}
     sae |= {name: np.asarray(training.constants[name]) for name in CONSTANTS}
@@ -56,6 +60,9 @@ def save(run: Path, training: Training, state: TrainState) -> None:
         "tokens_since_fired": np.asarray(state.tokens_since_fired),
         "step": np.asarray(state.step),
     }
+    for left_by_a_kill in (run / "checkpoints").glob("*.orbax-checkpoint-tmp*"):
+        shutil.rmtree(left_by_a_kill)
+    require_free_space(run, 2 * sum(leaf.nbytes for leaf in jax.tree.leaves((sae, train))))
     ocp.save_checkpointables(_step_folder(run, step), {"sae": sae, "train": train}, overwrite=True)
     for old in checkpoint_steps(run)[:-KEEP_CHECKPOINTS]:
         shutil.rmtree(_step_folder(run, old))

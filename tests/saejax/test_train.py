@@ -245,3 +245,17 @@ def test_command_line_errors_are_one_line(tmp_path):
     assert done.stderr.startswith("error: nowhere: is not an activation store")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "r").exists()
+
+
+def test_full_disk_stops_with_one_line_and_resumes(run, tiny_store, tmp_path, monkeypatch):
+    config = config_of(tiny_store, tmp_path / "r")
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 1000))
+        with pytest.raises(UserError, match="are needed but the disk has 0 MB free"):
+            train(config)
+    assert checkpoint_steps(tmp_path / "r") == []
+    leftover = tmp_path / "r" / "checkpoints" / "000000010.orbax-checkpoint-tmp"
+    leftover.mkdir(parents=True)
+    train(config)
+    assert not leftover.exists()
+    assert arrays_equal(run, tmp_path / "r")
