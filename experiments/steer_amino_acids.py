@@ -160,8 +160,11 @@ def summarize(config: AminoAcidConfig, table: pd.DataFrame) -> dict[str, Any]:
     plain = {k: str(v) if isinstance(v, Path) else v for k, v in vars(config).items()}
     column = {name: table[name].to_numpy(dtype=float) for name in table.select_dtypes("number")}
     target = column["delta_log_p"]
+    run = read_json(config.run / "run.json", "a training run")
     return {
         "config": plain,
+        "parent": run["store"]["parent"],
+        "site": run["store"]["site"],
         "n_amino_acids": len(table),
         "n_raised": int((column["delta_log_p_low"] > 0).sum()),
         "n_above_controls": int((column["excess_low"] > 0).sum()),
