@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 MAX_POSITION = 65535
 """Longest protein a store can index (positions are uint16)."""
 
+MAX_ID_LENGTH = 255
+"""Letters of an id."""
+
 TooLong = Literal["skip", "crop"]
 _LEGAL_LETTERS = LEGAL_RESIDUES | {letter.lower() for letter in LEGAL_RESIDUES}
 _UNIPROT_ID = re.compile(r"^(?:sp|tr)\|([^|\s]+)\|")
@@ -150,6 +153,11 @@ def _checked_records(path: Path) -> Iterator[tuple[Protein, bool]]:
             raise UserError(f"{path}: record {number} has no id after '>'; give it one")
         uniprot = _UNIPROT_ID.match(words[0])
         name = uniprot.group(1) if uniprot else words[0]
+        if not name.isprintable() or len(name) > MAX_ID_LENGTH:
+            raise UserError(
+                f"{path}: record {number}: its id {name[:40]!r} has control characters or more "
+                f"than {MAX_ID_LENGTH} letters; shorten or clean it"
+            )
         stripped = sequence.endswith("*")
         where = f"{path}: record {number} ({name[:60]})"
         yield Protein(name, check_sequence(sequence.removesuffix("*"), where)), stripped

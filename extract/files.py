@@ -28,7 +28,7 @@ def read_json(path: Path, what: str) -> dict:
     """Read a JSON object, or raise a :class:`UserError` that names the file and ``what`` it is."""
     try:
         value = json.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path.parent}: is not {what} (no {path.name}); check the path") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: damaged ({error}); make {what} again") from error

@@ -216,10 +216,9 @@ def read_weights(path: Path) -> Tensors:
     except MemoryError:
         raise
     except Exception as error:  # a damaged file can end in any of a dozen kinds
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"{path}: can't be loaded as weights ({reason}); the file is damaged or is not a "
-            "fair-esm .pt, model.safetensors or pytorch_model.bin: fetch it again"
+            f"{path}: can't be loaded as weights ({type(error).__name__}); the file is damaged or "
+            "is not a fair-esm .pt, model.safetensors or pytorch_model.bin: fetch it again"
         ) from error
     raw = raw.get("model", raw) if isinstance(raw, dict) else {}
     tensors = {n: t.float() for k, t in raw.items() if (n := _fair_esm_name(k)) is not None}

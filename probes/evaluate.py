@@ -86,7 +86,6 @@ def probe_run(config: ProbeConfig) -> ProbeResults:
     for store in stores:
         loaded.require_store(store)
     rows = ProteinRows.from_stores(stores)
-    annotations = Annotations.load(rows, dssp=config.dssp, swissprot=config.swissprot)
     clusters = None if config.clusters is None else read_clusters(config.clusters)
     split = split_proteins(
         [p.id for p in rows.proteins],
@@ -94,6 +93,7 @@ def probe_run(config: ProbeConfig) -> ProbeResults:
         seed=config.seed,
         test_fraction=config.test_fraction,
     )
+    annotations = Annotations.load(rows, dssp=config.dssp, swissprot=config.swissprot)
     is_test = split.test_rows(rows)
     kept, skipped = _enough_positives(annotations.concepts, is_test, config.min_positives)
     columns = _encode(loaded, stores)

@@ -5,7 +5,8 @@ precision is compared with::
 
     expected = Σ_a P(a | latent fires) · P(concept | a)
 
-where a runs over amino acids and P(concept | a) is estimated on the select part.
+where a runs over amino acids and P(concept | a) is that of the same part: on test, what an observer
+who knew only the residues, and how often each is in the concept *there*, would get right.
 """
 
 from __future__ import annotations
@@ -115,7 +116,8 @@ class PreciseLatents:
         chosen = [_precision(f, labels_select, p_concept) for f in self._on_select]
         excess = np.array([precision - expected for precision, expected in chosen])
         excess[~self._supported] = -np.inf
-        on_test = [_precision(f, labels_test, p_concept) for f in self._on_test]
+        p_test = concept_given_residue(labels_test, self.test.residue_class)
+        on_test = [_precision(f, labels_test, p_test) for f in self._on_test]
         table = []
         for firing_kind, levels in (("any", excess[:1]), ("strong", excess)):
             level, best = levels.argmax(axis=0), levels.max(axis=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 
 import numpy as np
 from jaxtyping import Float
@@ -101,12 +102,15 @@ class ActivationBatches:
 def held_out_rows(store: ActivationStore, fraction: float) -> np.ndarray:
     """Rows of the proteins held out of training: bool ``[n_rows]``.
 
-    A protein is held out when the SHA-256 of its sequence, as a fraction of its range, is below
-    ``fraction``: the same proteins in every store and on every machine, at least one.
+    A protein is held out when the SHA-256 of "held out:" and its sequence, as a fraction of its
+    range, is below ``fraction``: the same proteins in every store and on every machine, at least
+    one. The prefix keeps the choice apart from data that were themselves selected by hash.
     """
     import hashlib
 
-    digests = [hashlib.sha256(p.sequence.encode()).digest()[:8] for p in store.proteins]
+    digests = [
+        hashlib.sha256(f"held out:{p.sequence}".encode()).digest()[:8] for p in store.proteins
+    ]
     position = np.array([int.from_bytes(d, "big") / 2**64 for d in digests])
     held_out = position < max(fraction, position.min() + 1e-12)
     return np.repeat(held_out, np.diff(store.offsets))

@@ -52,12 +52,29 @@ class Data:
             self.eval_store = ActivationStore.open(config.eval_activations)
             what = f"stores {config.activations} and {config.eval_activations}"
             require_same_parent(self.store.manifest, self.eval_store.manifest, what=what)
+            self.eval_rows = _rows_not_trained_on(self.store, self.eval_store)
         else:
             self.eval_rows = held_out_rows(self.store, config.holdout_fraction)
             keep = ~self.eval_rows
         self.batches = ActivationBatches(
             self.store, batch_size=config.batch_size_tokens, seed=config.seed, keep_rows=keep
         )
+
+
+def _rows_not_trained_on(store: ActivationStore, eval_store: ActivationStore) -> np.ndarray | None:
+    """Rows of the proteins that ``store`` lacks; None when that is all of them."""
+    trained_on = {p.sequence for p in store.proteins}
+    unseen = np.array([p.sequence not in trained_on for p in eval_store.proteins])
+    if unseen.all():
+        return None
+    if not unseen.any():
+        raise UserError(
+            f"{eval_store.folder}: every protein is also in {store.folder}, so none is held out; "
+            "give other proteins, or leave --eval-activations away to hold some out"
+        )
+    log.warning("%s: %d of %d proteins are also trained on and left out of the held-out figures",
+                eval_store.folder, (~unseen).sum(), len(unseen))  # fmt: skip
+    return np.repeat(unseen, np.diff(eval_store.offsets))
 
 
 def train(config: TrainConfig, *, stop_after_step: int | None = None) -> Path:

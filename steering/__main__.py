@@ -36,7 +36,8 @@ def main() -> None:
     loaded = load_sae(config.run)
     effect, model = steer(config, loaded, protein, positions)
     print(describe_edit(loaded, model, protein, effect))
-    print(text_report(effect))
+    if effect.clamps:
+        print(text_report(effect))
     write_result(config.out, effect, provenance(config, loaded, model, protein, effect))
     print(f"\nwritten: {config.out}/delta_log_p.csv, delta_log_p.png, steering.json")
 

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from extract.alphabet import AMINO_ACID_TOKENS, AMINO_ACIDS
+from extract.errors import UserError
 from extract.plm import PackedTokens, ProteinLM
 from steering.hooks import (
     Clamp,
@@ -114,7 +115,8 @@ def sequence_effect(
         positions: 0-based residues to edit; by default all.
 
     Raises:
-        UserError: as :func:`steering.hooks.clamp_latents`, or a parent without masked-LM head.
+        UserError: as :func:`steering.hooks.clamp_latents`, a parent without masked-LM head, or an
+            edit so strong that the output overflows.
     """
     sae.require_parent(model)
     latents = check_clamps(sae, clamps)
@@ -129,6 +131,12 @@ def sequence_effect(
     with clamp_latents(model, sae, clamps, tokens, rows=rows):
         steered = amino_acid_log_p(model.logits(tokens)[residues])
     kl = kl_divergence(base, steered)
+    if not (steered.isfinite().all() and kl.isfinite().all()):
+        strengths = ", ".join(f"latent {c.latent} = {c.value:g}" for c in clamps)
+        raise UserError(
+            f"{strengths}: so strong an edit that the model's output is not finite; a latent's own "
+            "maximum is a sensible size, write it as LATENT=1x"
+        )
     return SequenceEffect(
         sequence, chosen, base.cpu().numpy(), steered.cpu().numpy(), kl.cpu().numpy(),
         _clamp_effects(sae, passes.x_RD, dz_RC, clamps),

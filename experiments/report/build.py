@@ -28,6 +28,12 @@ SHOWN_AMINO_ACIDS = 5
 """Amino-acid latents whose examples are shown: those of the highest F1."""
 MIN_PROTEINS = 30
 """Proteins of the choosing part in which a latent must fire to be reported as a finding."""
+MEANING = {
+    "TRANSMEM": " (transmembrane segment)",
+    "TOPO_DOM": " (part on one side of a membrane)",
+    "DOMAIN": " (annotated domain)",
+}
+"""What Swiss-Prot's feature types mean."""
 SHOWN_PRECISE = 2
 """Precise latents whose examples are shown, of each ranking, for helix and for strand."""
 
@@ -113,7 +119,7 @@ def findings(demo: Demo) -> list[tuple[str, str]]:
     for concept in ("helix", "strand"):
         for row in _records(_well_supported(_of(demo.precise, concept)).drop_duplicates("firing")):
             out.append((f"Beyond identity: {concept}", precise_sentence(row)))
-    out += [("Honestly", text) for text in honest_sentences(demo)]
+    out += [("What single latents do not do", text) for text in honest_sentences(demo)]
     s = demo.steering_summary
     out.append((
         "Steering",
@@ -143,7 +149,8 @@ def precise_sentence(row: Mapping[str, Any]) -> str:
         f"({row['test_n_fires']:.0f} residues of {row['test_n_proteins']:.0f} proteins), "
         f"{row['test_precision']:.2f} of the residues are in a {row['concept']}; the amino acids "
         f"it fires on would give {row['test_expected_precision']:.2f}, the base rate is "
-        f"{row['test_base_rate']:.2f}."
+        f"{row['test_base_rate']:.2f}. It finds {row['test_recall']:.1%} of all {row['concept']} "
+        "residues: precise, and rare."
     )
 
 
@@ -205,8 +212,9 @@ def shown_latents(demo: Demo) -> list[ShownLatent]:
     features = _where(demo.others, ~structural)
     better = _where(features, features["latent_f1"] > features["f1_all_positive"])
     for row in _records(better):
-        words = f"{row['concept']}: F1 {row['latent_f1']:.2f}, precision "
-        words += f"{row['latent_precision']:.2f}, recall {row['latent_recall']:.2f}"
+        words = f"{row['concept']}{MEANING.get(row['concept'], '')}, on Swiss-Prot entries: "
+        words += f"F1 {row['latent_f1']:.2f}, precision {row['latent_precision']:.2f}, "
+        words += f"recall {row['latent_recall']:.2f}"
         labels.setdefault(row["latent"], (words, demo.swissprot))
     return [
         ShownLatent(
@@ -229,6 +237,7 @@ def shown_latents(demo: Demo) -> list[ShownLatent]:
 def context(demo: Demo) -> dict[str, Any]:
     """Everything the template shows."""
     loaded = demo.loaded
+    amino_acids = _records(demo.amino_acids)
     structured = [c for c in ("helix", "strand") if len(_of(demo.precise, c))]
     image = (demo.folder / "steering" / "one" / "delta_log_p.png").read_bytes()
     return {
@@ -241,9 +250,10 @@ def context(demo: Demo) -> dict[str, Any]:
         "others": demo.others.to_dict("records"),
         "precise": demo.precise.to_dict("records"),
         "sparse": demo.sparse.to_dict("records"),
-        "amino_acids": demo.amino_acids.to_dict("records"),
+        "amino_acids": amino_acids,
         "steering": demo.steering_summary,
         "one": demo.one,
+        "latent_amino_acid": {row["latent"]: row["amino_acid"] for row in amino_acids},
         "one_image": base64.b64encode(image).decode(),
         "latents": shown_latents(demo),
         "steps": demo.steps,

@@ -71,6 +71,8 @@ def test_too_long_is_skipped_or_cropped_and_counted(tmp_path):
         (">a\nMK\n>a\nMT\n", "records 1 and 2 have the same id 'a'"),
         ("MKT\n>a\nMKT\n", "line 1 comes before any record"),
         (">\nMKT\n", "record 1 has no id"),
+        (">a\x00b\nMKT\n", "control characters"),
+        (">" + "a" * 256 + "\nMKT\n", "more than 255 letters"),
         (">a\nMKTAY\n", "all 1 sequences are longer than 4"),
     ],
 )

@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -73,6 +75,14 @@ def test_held_out_rows_are_whole_proteins_chosen_by_sequence(tmp_path, tiny_stor
     again = held_out_rows(shuffled, 0.2)
     parts = zip(shuffled.proteins, shuffled.offsets, shuffled.offsets[1:])
     assert {p.sequence for p, a, b in parts if again[a:b].all()} == chosen
+
+
+def test_hold_out_is_independent_of_selection_by_hash(tmp_path):
+    """Data selected by the plain SHA-256 of the sequence must not all be held out."""
+    proteins = random_proteins(400, 20, 30)
+    first = sorted(proteins, key=lambda p: hashlib.sha256(p.sequence.encode()).digest())[:40]
+    store = make_store(tmp_path / "s", first)
+    assert held_out_rows(store, 0.1).mean() < 0.3
 
 
 def test_at_least_one_protein_is_held_out(tmp_path):

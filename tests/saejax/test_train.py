@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from extract.errors import UserError
+from extract.fasta import Protein
 from saejax.checkpoint import checkpoint_steps, load_sae
 from saejax.config import TrainConfig
 from saejax.data import held_out_rows
@@ -192,6 +193,18 @@ def test_eval_store_of_other_proteins_is_used(tiny_store, tmp_path):
     assert load_sae(out).run["results"]["n_tokens"] == other.n_rows
 
 
+def test_proteins_trained_on_are_left_out_of_the_held_out_figures(tiny_store, tmp_path, caplog):
+    mixed = [*tiny_store.proteins[:4], *random_proteins(5, 30, 120, seed=3)]
+    renamed = [Protein(f"q{i}", p.sequence) for i, p in enumerate(mixed)]
+    other = make_store(tmp_path / "other", renamed)
+    config = config_of(tiny_store, tmp_path / "r", eval_activations=other.folder, epochs=1)
+    results = load_sae(train(config)).run["results"]
+    assert results["n_tokens"] == sum(len(p.sequence) for p in mixed[4:])
+    assert "4 of 9 proteins are also trained on" in caplog.text
+    with pytest.raises(UserError, match="none is held out"):
+        train(config_of(tiny_store, tmp_path / "s", eval_activations=tiny_store.folder))
+
+
 def test_store_of_other_weights_is_refused_by_a_loaded_sae(run, tmp_path):
     store = make_store(tmp_path / "other", random_proteins(5, 30, 60), tiny_esm2(seed=1))
     with pytest.raises(UserError, match="weights sha256 is 'seed0' in the first and 'seed1'"):
@@ -213,8 +226,10 @@ def test_non_finite_loss_stops_and_names_the_last_good_checkpoint(
 
 
 def test_loading_what_is_no_run(tmp_path, run):
-    with pytest.raises(UserError, match="is not a training run"):
-        load_sae(tmp_path)
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path, tmp_path / "file", tmp_path / "nowhere"):
+        with pytest.raises(UserError, match="is not a training run"):
+            load_sae(path)
     shutil.copytree(run, tmp_path / "r")
     with pytest.raises(UserError, match="latent 64 is out of range.*0 to 63"):
         load_sae(tmp_path / "r").check_latent(64)

@@ -104,6 +104,12 @@ def test_edited_passes_equal_the_hook(tiny: ESM2, sae) -> None:
     torch.testing.assert_close(passes.logits(delta), hooked, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("strength", [1e30, -1e38])
+def test_an_edit_that_overflows_is_refused(tiny: ESM2, sae, strength) -> None:
+    with pytest.raises(UserError, match=r"latent 3 = .* not finite.*LATENT=1x"):
+        sequence_effect(tiny, sae, SEQUENCE, [Clamp(3, strength)])
+
+
 def test_needs_a_masked_lm_head(make_sae) -> None:
     model = ESM2("tiny", ESM2Shape(3, 16, 2)).requires_grad_(False)
     model.lm_head = None
