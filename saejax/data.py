@@ -106,11 +106,7 @@ def held_out_rows(store: ActivationStore, fraction: float) -> np.ndarray:
     range, is below ``fraction``: the same proteins in every store and on every machine, at least
     one. The prefix keeps the choice apart from data that were themselves selected by hash.
     """
-    import hashlib
-
-    digests = [
-        hashlib.sha256(f"held out:{p.sequence}".encode()).digest()[:8] for p in store.proteins
-    ]
+    digests = [sha256(f"held out:{p.sequence}".encode()).digest()[:8] for p in store.proteins]
     position = np.array([int.from_bytes(d, "big") / 2**64 for d in digests])
     held_out = position < max(fraction, position.min() + 1e-12)
     return np.repeat(held_out, np.diff(store.offsets))
