@@ -1,5 +1,6 @@
 """Eight emulated devices, strict JAX, and the small models and stores that many tests share."""
 
+import logging
 import os
 
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
@@ -22,6 +23,15 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 from extract.store import ActivationStore
 from tests.helpers import make_store, random_proteins, tiny_esm2
+
+
+@pytest.fixture(autouse=True)
+def restore_logging():
+    """A command line run in the test's process points the root logger at the test's own stderr."""
+    handlers, level = list(logging.root.handlers), logging.root.level
+    yield
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
 
 
 @pytest.fixture(scope="session")
