@@ -56,7 +56,8 @@ def demo(tmp_path_factory, small_data):
 
 def test_it_prints_what_it_found_and_where(demo):
     out, done = demo
-    for words in ("Amino-acid identity:", "What single latents do not do:", "Steering:", str(out / "report.html")):
+    headings = ("Amino-acid identity:", "What single latents do not do:", "Steering:")
+    for words in (*headings, str(out / "report.html")):
         assert words in done.stdout
     assert "[8/8] the report" in done.stderr
 
