@@ -283,3 +283,15 @@ def test_whole_run(tiny_run, tiny_store, sources):
     assert results.summary["split"]["n_proteins_test"] == parts["test"]
     assert results.summary["stores_the_sae_was_trained_on"] == ["acts"]
     assert results.summary["annotations"][1]["left_out"] == {"CHAIN": 20}
+
+
+def test_first_latent_of_the_sparse_probe_has_the_largest_correlation():
+    """Against an intercept, Rao's statistic is N · corr²: an always-on latent may win."""
+    rng = np.random.default_rng(7)
+    labels = rng.random(2000) < 0.4
+    always_on = 10 + labels + rng.normal(0, 0.5, 2000)
+    sometimes = labels * (rng.random(2000) < 0.3)
+    dense = np.stack([always_on, sometimes], axis=1)
+    correlation = [abs(np.corrcoef(column, labels)[0, 1]) for column in dense.T]
+    assert correlation[0] > correlation[1] + 0.1
+    assert choose_latents(sorted_columns(dense), labels, 1) == [0]
