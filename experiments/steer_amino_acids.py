@@ -26,7 +26,7 @@ import tyro
 from extract.alphabet import AMINO_ACIDS
 from extract.errors import UserError, run_cli
 from extract.fasta import Protein
-from extract.files import read_json, write_json_atomically
+from extract.files import read_json, write_atomically, write_json_atomically
 from extract.store import ActivationStore
 
 log = logging.getLogger(__name__)
@@ -179,9 +179,7 @@ def main() -> None:
     config = tyro.cli(AminoAcidConfig, prog="python -m experiments.steer_amino_acids")
     table = steer_all(config)
     config.out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = config.out.with_name(config.out.name + ".tmp")
-    table.to_csv(temporary, index=False)
-    temporary.replace(config.out)
+    write_atomically(config.out, lambda f: f.write(table.to_csv(index=False).encode()))
     summary = summarize(config, table)
     write_json_atomically(config.out.with_suffix(".json"), summary)
     print(

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 import logging
 import re
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import Literal
 
 from extract.alphabet import LEGAL_RESIDUES
 from extract.errors import UserError
+from extract.files import open_text
 
 log = logging.getLogger(__name__)
 
@@ -183,17 +181,8 @@ def _raw_records(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    try:
-        with path.open("rb") as raw:
-            magic = raw.read(2)
-            raw.seek(0)
-            binary = gzip.GzipFile(fileobj=raw) if magic == b"\x1f\x8b" else raw
-            with io.TextIOWrapper(binary, encoding="utf-8-sig", errors="replace") as text:  # type: ignore[arg-type]
-                yield from text
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(
-            f"{path}: the gzip file is truncated or damaged ({error}); fetch it again"
-        ) from error
+    with open_text(path, errors="replace") as text:
+        yield from text
 
 
 def _sha256(path: Path) -> str:

@@ -1,27 +1,40 @@
-"""Small files that are found whole or not at all, also after a crash."""
+"""Files: read with one-line errors, written whole or not at all, also after a crash."""
 
 from __future__ import annotations
 
+import gzip
 import importlib.metadata
+import io
 import json
 import os
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from extract.errors import UserError
 
 
-def write_json_atomically(path: Path, value: Any) -> None:
-    """Write JSON so that a reader finds the old file or the whole new one, also after a crash."""
+def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Let ``write`` fill a file so that a reader finds the old one or the whole new one.
+
+    It goes to ``<name>.tmp`` first, is flushed to the disk, and takes its name last.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w") as f:
-        json.dump(value, f, indent=1)
-        f.write("\n")
+    with temporary.open("wb") as f:
+        write(f)
         f.flush()
         os.fsync(f.fileno())
     temporary.replace(path)
+
+
+def write_json_atomically(path: Path, value: Any) -> None:
+    """Write indented JSON, whole or not at all."""
+    text = json.dumps(value, indent=1) + "\n"
+    write_atomically(path, lambda f: f.write(text.encode()))
 
 
 def read_json(path: Path, what: str) -> dict:
@@ -44,19 +57,40 @@ def versions(*packages: str) -> dict[str, str]:
 
 def write_lines_atomically(path: Path, lines: list[dict]) -> None:
     """Write JSON lines, all or none of them."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w") as f:
-        f.writelines(json.dumps(line) + "\n" for line in lines)
-        f.flush()
-        os.fsync(f.fileno())
-    temporary.replace(path)
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    write_atomically(path, lambda f: f.write(text.encode()))
 
 
 def save_array_atomically(path: Path, array: np.ndarray) -> None:
     """Write a ``.npy`` file, whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as f:
-        np.save(f, array)
-        f.flush()
-        os.fsync(f.fileno())
-    temporary.replace(path)
+    write_atomically(path, lambda f: np.save(f, array))
+
+
+@contextmanager
+def open_text(path: Path, *, errors: str = "strict") -> Iterator[io.TextIOWrapper]:
+    """Open UTF-8 text, gzipped or not (told by its content, not its name).
+
+    Args:
+        path: the file.
+        errors: as of ``open``; "replace" reads anything.
+
+    Raises:
+        UserError: no such file, a folder, a damaged gzip, or not text; also while it is read.
+    """
+    try:
+        with path.open("rb") as raw:
+            gzipped = raw.read(2) == b"\x1f\x8b"
+            raw.seek(0)
+            binary = gzip.GzipFile(fileobj=raw) if gzipped else raw
+            with io.TextIOWrapper(binary, encoding="utf-8-sig", errors=errors) as text:  # type: ignore[arg-type]
+                yield text
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; check the path") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder; give a file") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(
+            f"{path}: the gzip file is truncated or damaged ({error}); fetch it again"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 text ({error}); check the file") from error

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from extract.errors import UserError
-from extract.files import write_json_atomically
+from extract.files import write_atomically, write_json_atomically
 from probes.evaluate import ProbeResults
 
 SUMMARY = "summary.json"
@@ -43,14 +42,10 @@ def write_results(results: ProbeResults, folder: Path) -> None:
 
 
 def _write(table: pd.DataFrame, path: Path) -> None:
-    temporary = path.with_name(path.name + ".tmp")
     if path.suffix == ".parquet":
-        table.to_parquet(temporary, index=False)
+        write_atomically(path, lambda f: table.to_parquet(f, index=False))
     else:
-        table.to_csv(temporary, index=False)
-    with temporary.open("rb") as f:
-        os.fsync(f.fileno())
-    temporary.replace(path)
+        write_atomically(path, lambda f: f.write(table.to_csv(index=False).encode()))
 
 
 def top_list(results: ProbeResults, *, n_precise: int = 3) -> str:

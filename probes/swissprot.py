@@ -13,8 +13,8 @@ from Bio.SeqFeature import ExactPosition
 from tqdm import tqdm
 
 from extract.errors import UserError
+from extract.files import open_text
 from probes.annotations import Concept, SourceReport
-from probes.files import open_text
 from probes.rows import ProteinRows
 
 RENAMED = {

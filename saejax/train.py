@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from extract.errors import UserError, run_cli
-from extract.files import read_json, versions, write_json_atomically
+from extract.files import read_json, versions, write_atomically, write_json_atomically
 from extract.store import ActivationStore, require_same_parent
 from saejax.checkpoint import RUN_FORMAT_VERSION, checkpoint_steps, latest_sae, restore, save
 from saejax.config import TrainConfig
@@ -159,9 +159,7 @@ def _drop_metrics_after(path: Path, step: int) -> None:
         return
     lines = [s for s in path.read_text().splitlines(keepends=True) if s.endswith("\n")]
     kept = [line for line in lines if json.loads(line)["step"] <= step]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(kept))
-    temporary.replace(path)
+    write_atomically(path, lambda f: f.write("".join(kept).encode()))
 
 
 def _loop(
@@ -251,9 +249,7 @@ def _write_latent_stats(path: Path, result: Evaluation) -> None:
         "frequency": result.frequency,
         "maximum": result.maximum,
     }
-    temporary = path.with_suffix(".tmp")
-    pq.write_table(pa.table(columns), temporary)
-    temporary.replace(path)
+    write_atomically(path, lambda f: pq.write_table(pa.table(columns), f))
 
 
 def main() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -16,7 +14,7 @@ from matplotlib.figure import Figure
 
 from extract.alphabet import AMINO_ACIDS
 from extract.errors import UserError
-from extract.files import write_json_atomically
+from extract.files import write_atomically, write_json_atomically
 from steering.effects import SequenceEffect
 
 FORMAT_VERSION = 1
@@ -108,9 +106,9 @@ def write_result(out: Path, effect: SequenceEffect, record: dict[str, Any]) -> N
     out.mkdir(parents=True, exist_ok=True)
     (out / "steering.json").unlink(missing_ok=True)
     before, after = effect.argmax_residues()
-    _write_atomically(out / "delta_log_p.csv", lambda f: _write_csv(f, effect))
+    write_atomically(out / "delta_log_p.csv", lambda f: _write_csv(f, effect))
     figure = heatmap_figure(effect)
-    _write_atomically(out / "delta_log_p.png", lambda f: figure.savefig(f, format="png"))
+    write_atomically(out / "delta_log_p.png", lambda f: figure.savefig(f, format="png"))
     measured = {
         "summary": summary(effect),
         "edited_positions": [int(p) + 1 for p in effect.positions],
@@ -122,15 +120,6 @@ def write_result(out: Path, effect: SequenceEffect, record: dict[str, Any]) -> N
     }
     whole = {"format_version": FORMAT_VERSION} | record | measured
     write_json_atomically(out / "steering.json", whole)
-
-
-def _write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as f:
-        write(f)
-        f.flush()
-        os.fsync(f.fileno())
-    temporary.replace(path)
 
 
 def _write_csv(f: IO[bytes], effect: SequenceEffect) -> None:

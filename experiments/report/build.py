@@ -17,7 +17,7 @@ from jaxtyping import Int
 
 from experiments.report import figures
 from experiments.report.examples import Example, best_examples
-from extract.files import read_json
+from extract.files import read_json, write_atomically
 from extract.store import ActivationStore
 from saejax.checkpoint import LoadedSAE, load_sae
 from saejax.latents import LatentColumns, encode_store
@@ -289,10 +289,8 @@ def build(config: ReportConfig) -> Path:
     environment.filters["thousands"] = lambda v: f"{v:,.0f}".replace(",", " ")
     page = environment.get_template("template.html").render(context(demo))
     path = config.demo / "report.html"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(page, encoding="utf-8")
     lines = [f"{heading}: {sentence}" for heading, sentence in findings(demo)]
     (config.demo / "findings.txt").write_text("\n" + "\n".join(lines) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_atomically(path, lambda f: f.write(page.encode()))
     log.info("%s: %s", path, json.dumps({"bytes": path.stat().st_size}))
     return path
