@@ -33,8 +33,9 @@ from tqdm import tqdm
 
 from extract.alphabet import AMINO_ACID_TOKENS, CLS, EOS, MASK, residue_tokens
 from extract.errors import run_cli
+from extract.esm import ESM2, LMHead
 from extract.fasta import Protein, read_fasta
-from extract.plm import ESM2, LMHead, PackedTokens
+from extract.plm import PackedTokens
 from extract.weights import REFITTED_HEAD, load_esm2
 
 log = logging.getLogger(__name__)

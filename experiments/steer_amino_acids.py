@@ -85,7 +85,7 @@ def best_latents(config: AminoAcidConfig, run_name: str) -> dict[str, int]:
 
 def steer_all(config: AminoAcidConfig) -> pd.DataFrame:
     """One row per amino acid: its latent's effect, its controls', intervals over proteins."""
-    from extract.weights import load_esm2
+    from extract.parents import load_parent_of
     from saejax.checkpoint import load_sae
     from steering.hooks import Clamp, multiple_of_maximum
     from steering.masked import masked_positions_effect
@@ -94,8 +94,7 @@ def steer_all(config: AminoAcidConfig) -> pd.DataFrame:
     loaded = load_sae(config.run)
     latents = best_latents(config, loaded.folder.resolve().name)
     proteins = unseen_proteins(config)
-    parent = loaded.store_manifest["parent"]
-    model = load_esm2(parent["name"], weights=config.weights, token_dropout=parent["token_dropout"])
+    model = load_parent_of(loaded.store_manifest, weights=config.weights)
     sae = TorchSAE.from_run(loaded)
     rows = []
     for concept, latent in latents.items():

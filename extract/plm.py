@@ -1,25 +1,25 @@
-"""The parent model behind one small interface: tokens, residual stream at a site, logits.
+"""The parent model behind one small interface: tokens, activations at a site, logits.
 
 The forward pass is *packed*: the tokens of all sequences of a batch lie one after another in one
 ``[T, d_model]`` array and attention runs within each sequence, so there is no padding to mask, to
 pay for or to leak. Every hook therefore sees ``[T, d_model]``.
+
+``docs/extraction.md`` shows how to add a parent.
 """
 
 from __future__ import annotations
 
-import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from extract.alphabet import CLS, EOS, ESM_TOKENS, MASK, residue_tokens
 from extract.errors import UserError
 
 
@@ -30,13 +30,17 @@ class PackedTokens(NamedTuple):
     """Token ids of all sequences, one after another, special tokens included."""
     lengths: tuple[int, ...]
     """Tokens of each sequence, special tokens included."""
+    n_before: int = 1
+    """Special tokens before the residues of each sequence (BOS)."""
+    n_after: int = 1
+    """Special tokens behind them (EOS)."""
 
     def residue_rows(self) -> Int[Tensor, " residues"]:
-        """Rows of the packed array that are residues (not BOS, not EOS), in order."""
-        starts = np.cumsum((0, *self.lengths[:-1]))
-        return torch.from_numpy(
-            np.concatenate([np.arange(s + 1, s + n - 1) for s, n in zip(starts, self.lengths)])
-        ).to(self.ids.device)
+        """Rows of the packed array that are residues (not special tokens), in order."""
+        stops = np.cumsum(self.lengths)
+        starts = stops - self.lengths + self.n_before
+        rows = [np.arange(a, b - self.n_after) for a, b in zip(starts, stops, strict=True)]
+        return torch.from_numpy(np.concatenate(rows)).to(self.ids.device)
 
 
 @dataclass(frozen=True)
@@ -56,14 +60,22 @@ class WeightsInfo:
 class ProteinLM(ABC):
     """What the rest of the project asks of a parent model.
 
-    ``block n`` is the residual stream after block n (1-based), ``block0`` the embedding output,
-    ``final`` what follows the last LayerNorm (fair-esm's and Hugging Face's last representation).
+    Sites: ``block n`` is the residual stream after block n (1-based), ``block0`` the embedding
+    output, ``final`` what follows the last LayerNorm (fair-esm's and Hugging Face's last
+    representation). ``block n.attn`` and ``block n.mlp`` are what the attention and the MLP of
+    block n add to the stream. A recurrent parent has a layer's outputs for a block's.
     """
 
     name: str
     d_model: int
     n_blocks: int
     token_dropout: bool
+    max_residues: int
+    """Longest sequence the parent takes, in residues."""
+    mask_token: int | None
+    """Id of the mask token; None for a parent that was not trained on masks."""
+    amino_acid_tokens: Int[np.ndarray, " 20"]
+    """Logit columns of ``alphabet.AMINO_ACIDS``, in that order."""
     weights: WeightsInfo
 
     @abstractmethod
@@ -72,33 +84,64 @@ class ProteinLM(ABC):
 
     @abstractmethod
     def residual(self, tokens: PackedTokens, site: str) -> Float[Tensor, "tokens d_model"]:
-        """Residual stream at ``site``; blocks behind it do not run."""
+        """Activations at ``site``; what lies behind it does not run."""
 
     @abstractmethod
     def logits(self, tokens: PackedTokens) -> Float[Tensor, "tokens vocabulary"]:
-        """Masked-LM logits of every token."""
+        """Logits of every token's identity: row i scores token i, not the one after it."""
 
     @abstractmethod
     def logits_from(
         self, x: Float[Tensor, "tokens d_model"], tokens: PackedTokens, site: str
     ) -> Float[Tensor, "tokens vocabulary"]:
-        """Logits when the residual stream at ``site`` is ``x``: only what lies behind it runs."""
+        """Logits when the residual stream at ``site`` is ``x``: only what lies behind it runs.
+
+        ``site`` is one that :meth:`stream_site` returns.
+        """
 
     @abstractmethod
     def site_module(self, site: str) -> nn.Module:
-        """The module whose output *is* the residual stream at ``site``: hook this to edit it."""
+        """The module whose output *is* the activations at ``site``: hook this to edit them."""
 
     @property
+    @abstractmethod
     def sites(self) -> list[str]:
-        """Every site of this model, in order."""
-        return [f"block{n}" for n in range(self.n_blocks + 1)] + ["final"]
+        """Every site of this model, in the order in which a forward pass reaches them."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where the model runs."""
+
+    def stream_site(self, site: str) -> str:
+        """The last whole residual stream at or before ``site``, where a pass can be taken up."""
+        return self.check_site(site)
+
+    def residuals(self, tokens: PackedTokens, sites: Sequence[str]) -> dict[str, Tensor]:
+        """Activations at several sites in one pass: ``[tokens, d_model]`` each."""
+        order = self.sites
+        deepest = max(sites, key=lambda site: order.index(self.check_site(site)))
+        found: dict[str, Tensor] = {}
+        with ExitStack() as stack:
+            for site in sites:
+
+                def keep(_module: nn.Module, _args: tuple, x: Tensor, site: str = site) -> None:
+                    found[site] = x
+
+                handle = self.site_module(site).register_forward_hook(keep)
+                stack.callback(handle.remove)
+            self.residual(tokens, deepest)
+        return found
 
     def check_site(self, site: str) -> str:
         """Return ``site``, or raise a :class:`UserError` naming the ones there are."""
         if site not in self.sites:
+            last = f"block{self.n_blocks}"
+            parts = [s for s in self.sites if s.startswith(f"{last}.")]
+            also = f" ({last} has the parts {' and '.join(parts)})" if parts else ""
             raise UserError(
                 f"unknown site {site!r} of {self.name}; it has block0 (the embeddings) to "
-                f"block{self.n_blocks}, and final"
+                f"{last}{also}, and {self.sites[-1]}"
             )
         return site
 
@@ -113,201 +156,3 @@ class ProteinLM(ABC):
             "weights": {"source": weights.source, "encoder_sha256": weights.encoder_sha256},
             "lm_head": {"source": weights.lm_head, "sha256": weights.lm_head_sha256},
         }
-
-
-class ESM2Shape(NamedTuple):
-    """Size of a published ESM2."""
-
-    n_blocks: int
-    d_model: int
-    n_heads: int
-
-
-ESM2_SHAPES = {
-    "esm2_t6_8M_UR50D": ESM2Shape(6, 320, 20),
-    "esm2_t12_35M_UR50D": ESM2Shape(12, 480, 20),
-    "esm2_t30_150M_UR50D": ESM2Shape(30, 640, 20),
-    "esm2_t33_650M_UR50D": ESM2Shape(33, 1280, 20),
-    "esm2_t36_3B_UR50D": ESM2Shape(36, 2560, 40),
-    "esm2_t48_15B_UR50D": ESM2Shape(48, 5120, 40),
-}
-"""Published ESM2 models: Lin et al. 2023, Science 379:1123, table S1."""
-
-
-class Rotary(NamedTuple):
-    """Rotary position tables of a packed batch (Su et al. 2021, arXiv 2104.09864)."""
-
-    cos: Float[Tensor, "tokens 1 d_head"]
-    sin: Float[Tensor, "tokens 1 d_head"]
-
-    def rotate(self, x: Float[Tensor, "tokens heads d_head"]) -> Tensor:
-        """Rotate queries or keys by their position."""
-        low, high = x.chunk(2, dim=-1)
-        return x * self.cos + torch.cat((-high, low), dim=-1) * self.sin
-
-
-class _Embedding(nn.Module):
-    """Token embeddings with ESM2's token dropout, the output of ``block0``.
-
-    A masked token embeds to zero; each sequence is scaled by (1 - 0.15·0.8) / (1 - its masked
-    fraction), special tokens counted in the fraction (fair-esm, ``esm/model/esm2.py``).
-    """
-
-    def __init__(self, d_model: int, token_dropout: bool) -> None:
-        super().__init__()
-        self.tokens = nn.Embedding(len(ESM_TOKENS), d_model)
-        self.token_dropout = token_dropout
-
-    def forward(self, tokens: PackedTokens) -> Float[Tensor, "tokens d_model"]:
-        """Embeddings of a packed batch."""
-        x = self.tokens(tokens.ids)
-        if not self.token_dropout:
-            return x
-        masked = tokens.ids == MASK
-        lengths = torch.tensor(tokens.lengths, device=x.device)
-        sequence = torch.repeat_interleave(torch.arange(len(lengths), device=x.device), lengths)
-        n_masked = torch.zeros(len(lengths), device=x.device).index_add_(
-            0, sequence, masked.float()
-        )
-        scale = (1 - 0.15 * 0.8) / (1 - n_masked / lengths)
-        return x.masked_fill(masked[:, None], 0.0) * scale[sequence][:, None].to(x.dtype)
-
-
-class _Block(nn.Module):
-    """One pre-norm transformer block of ESM2; its output is the residual stream after it."""
-
-    def __init__(self, shape: ESM2Shape) -> None:
-        super().__init__()
-        d = shape.d_model
-        self.n_heads = shape.n_heads
-        self.norm1, self.norm2 = nn.LayerNorm(d), nn.LayerNorm(d)
-        self.qkv, self.out = nn.Linear(d, 3 * d), nn.Linear(d, d)
-        self.fc1, self.fc2 = nn.Linear(d, 4 * d), nn.Linear(4 * d, d)
-
-    def forward(self, x: Tensor, lengths: tuple[int, ...], rotary: Rotary) -> Tensor:
-        """Attention and MLP, each added to the stream ``x [tokens, d_model]``."""
-        qkv = _linear(self.qkv, self.norm1(x)).view(len(x), 3, self.n_heads, -1)
-        q, k, v = rotary.rotate(qkv[:, 0]), rotary.rotate(qkv[:, 1]), qkv[:, 2]
-        x = x + _linear(self.out, _attend_within(q, k, v, lengths).reshape(len(x), -1))
-        return x + _linear(self.fc2, F.gelu(_linear(self.fc1, self.norm2(x))))
-
-
-def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """``layer(x)``; for inference on a CPU through oneDNN.
-
-    Its float32 product is as exact as the default one and 1.3 to 2 times faster at these shapes.
-    """
-    on_cpu = x.device.type == "cpu" and x.dtype == torch.float32
-    if not on_cpu or torch.is_grad_enabled() or not torch.backends.mkldnn.is_available():
-        return layer(x)
-    return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "none", [], "")
-
-
-def _attend_within(q: Tensor, k: Tensor, v: Tensor, lengths: tuple[int, ...]) -> Tensor:
-    """Attention within each sequence of a packed ``[T, heads, d_head]`` batch.
-
-    Neighbouring sequences of one length share a call.
-    """
-    outputs, start = [], 0
-    for n, group in itertools.groupby(lengths):
-        count = sum(1 for _ in group)
-        rows = slice(start, start + n * count)
-        q4, k4, v4 = (t[rows].view(count, n, *t.shape[1:]).transpose(1, 2) for t in (q, k, v))
-        out = F.scaled_dot_product_attention(q4, k4, v4)
-        outputs.append(out.transpose(1, 2).reshape(n * count, *q.shape[1:]))
-        start = rows.stop
-    return torch.cat(outputs)
-
-
-class LMHead(nn.Module):
-    """Dense → GELU → LayerNorm → tied embedding + bias (fair-esm's ``RobertaLMHead``)."""
-
-    def __init__(self, d_model: int) -> None:
-        super().__init__()
-        self.dense = nn.Linear(d_model, d_model)
-        self.layer_norm = nn.LayerNorm(d_model)
-        self.bias = nn.Parameter(torch.zeros(len(ESM_TOKENS)))
-
-    def forward(self, x: Tensor, embedding: Tensor) -> Float[Tensor, "tokens vocabulary"]:
-        """Logits from the ``final`` representation."""
-        return F.linear(self.layer_norm(F.gelu(self.dense(x))), embedding, self.bias)
-
-
-class ESM2(nn.Module, ProteinLM):
-    """ESM2 (Lin et al. 2023) on fair-esm's weights, packed. Build it with ``weights.load_esm2``."""
-
-    def __init__(self, name: str, shape: ESM2Shape, *, token_dropout: bool = True) -> None:
-        super().__init__()
-        self.name, self.shape = name, shape
-        self.d_model, self.n_blocks = shape.d_model, shape.n_blocks
-        self.token_dropout = token_dropout
-        self.weights = WeightsInfo("random", "", "none", "")
-        self.embedding = _Embedding(shape.d_model, token_dropout)
-        self.blocks = nn.ModuleList(_Block(shape) for _ in range(shape.n_blocks))
-        self.final_norm = nn.LayerNorm(shape.d_model)
-        self.lm_head: LMHead | None = LMHead(shape.d_model)
-        d_head = shape.d_model // shape.n_heads
-        frequencies = 1.0 / 10000 ** (torch.arange(0, d_head, 2).float() / d_head)
-        self.register_buffer("frequencies", frequencies, persistent=False)
-
-    def tokenize(self, sequences: Sequence[str]) -> PackedTokens:
-        """``<cls> residues <eos>`` of every sequence, packed."""
-        ids = [np.concatenate(([CLS], residue_tokens(s), [EOS])) for s in sequences]
-        device = self.embedding.tokens.weight.device
-        packed = torch.from_numpy(np.concatenate(ids)).to(device)
-        return PackedTokens(packed, tuple(len(i) for i in ids))
-
-    def residual(self, tokens: PackedTokens, site: str) -> Float[Tensor, "tokens d_model"]:
-        """Residual stream at ``site``; blocks behind it do not run."""
-        x = self.embedding(tokens)
-        if self.check_site(site) == "final":
-            return self.final_norm(self._run_blocks(x, tokens.lengths, 0, self.n_blocks))
-        return self._run_blocks(x, tokens.lengths, 0, int(site.removeprefix("block")))
-
-    def logits(self, tokens: PackedTokens) -> Float[Tensor, "tokens vocabulary"]:
-        """Masked-LM logits of every token.
-
-        Raises:
-            UserError: when the weights have no masked-LM head.
-        """
-        return self.logits_from(self.embedding(tokens), tokens, "block0")
-
-    def logits_from(
-        self, x: Float[Tensor, "tokens d_model"], tokens: PackedTokens, site: str
-    ) -> Float[Tensor, "tokens vocabulary"]:
-        """Logits when the residual stream at ``site`` is ``x``: only what lies behind it runs.
-
-        ``logits_from(residual(tokens, site), tokens, site)`` equals ``logits(tokens)`` bit for bit.
-
-        Raises:
-            UserError: unknown site, or weights without a masked-LM head.
-        """
-        if self.lm_head is None:
-            raise UserError(
-                f"{self.name} was loaded from weights without a masked-LM head "
-                f"({self.weights.source}), so it has no logits; give stock weights with --weights"
-            )
-        if self.check_site(site) != "final":
-            first = int(site.removeprefix("block"))
-            x = self.final_norm(self._run_blocks(x, tokens.lengths, first, self.n_blocks))
-        return self.lm_head(x, self.embedding.tokens.weight)
-
-    def site_module(self, site: str) -> nn.Module:
-        """The module whose output is the residual stream at ``site``."""
-        self.check_site(site)
-        if site == "final":
-            return self.final_norm
-        n = int(site.removeprefix("block"))
-        return self.blocks[n - 1] if n else self.embedding
-
-    def _run_blocks(self, x: Tensor, lengths: tuple[int, ...], first: int, stop: int) -> Tensor:
-        rotary = self._rotary(lengths, x)
-        for block in itertools.islice(self.blocks, first, stop):
-            x = block(x, lengths, rotary)
-        return x
-
-    def _rotary(self, lengths: tuple[int, ...], x: Tensor) -> Rotary:
-        positions = torch.cat([torch.arange(n, device=x.device) for n in lengths])
-        angles = positions[:, None] * self.get_buffer("frequencies")
-        angles = torch.cat((angles, angles), dim=-1)[:, None]
-        return Rotary(angles.cos().to(x.dtype), angles.sin().to(x.dtype))

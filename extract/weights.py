@@ -29,7 +29,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from extract.errors import UserError
-from extract.plm import ESM2, ESM2_SHAPES, ESM2Shape, WeightsInfo
+from extract.esm import ESM2, ESM2_SHAPES, ESM2Shape
+from extract.plm import WeightsInfo
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +60,11 @@ _HF_BLOCK_NAMES = {
     "LayerNorm": "final_layer_norm",
 }
 _BLOCK_NAMES = {
-    "self_attn.out_proj": "out",
-    "self_attn_layer_norm": "norm1",
-    "final_layer_norm": "norm2",
-    "fc1": "fc1",
-    "fc2": "fc2",
+    "self_attn.out_proj": "attention.out",
+    "self_attn_layer_norm": "attention.norm",
+    "final_layer_norm": "mlp.norm",
+    "fc1": "mlp.fc1",
+    "fc2": "mlp.fc2",
 }
 _HEAD_NAMES = ("dense.weight", "dense.bias", "layer_norm.weight", "layer_norm.bias", "bias")
 
@@ -267,7 +268,7 @@ def _load_into(model: ESM2, tensors: Tensors, source: str) -> None:
                 state[f"blocks.{n}.{ours}.{kind}"] = tensors.get(f"layers.{n}.{theirs}.{kind}")
             qkv = [tensors.get(f"layers.{n}.self_attn.{p}_proj.{kind}") for p in "qkv"]
             fused = None if any(t is None for t in qkv) else torch.cat(qkv)  # type: ignore[arg-type]
-            state[f"blocks.{n}.qkv.{kind}"] = fused
+            state[f"blocks.{n}.attention.qkv.{kind}"] = fused
     if model.lm_head is not None:
         state |= {f"lm_head.{name}": tensors.get(f"lm_head.{name}") for name in _HEAD_NAMES}
     for name, expected in model.state_dict().items():

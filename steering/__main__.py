@@ -50,14 +50,13 @@ def steer(
     Raises:
         UserError: an unknown latent, no weights, another parent, or no masked-LM head.
     """
-    from extract.weights import load_esm2
+    from extract.parents import load_parent_of
     from steering.effects import sequence_effect
     from steering.torch_sae import TorchSAE
 
     clamps = [parse_clamp(text).resolve(loaded) for text in config.clamp]
-    parent = loaded.store_manifest["parent"]
-    model = load_esm2(parent["name"], weights=config.weights, token_dropout=parent["token_dropout"])
-    sae = TorchSAE.from_run(loaded, device=model.embedding.tokens.weight.device)
+    model = load_parent_of(loaded.store_manifest, weights=config.weights)
+    sae = TorchSAE.from_run(loaded, device=model.device)
     return sequence_effect(model, sae, protein.sequence, clamps, positions), model
 
 

@@ -20,6 +20,7 @@ from steering.hooks import (
     clamp_changes,
     clamp_latents,
     decode_changes,
+    edit_residual,
 )
 from steering.torch_sae import TorchSAE
 
@@ -174,7 +175,7 @@ def relative_norms(
 class EditedPasses:
     """Forward passes over one batch with different changes at the same rows of one site.
 
-    Blocks up to the site run once, whatever the number of changes.
+    Blocks before the site run once, whatever the number of changes.
     """
 
     def __init__(
@@ -183,15 +184,23 @@ class EditedPasses:
         """Run the unedited pass; ``rows`` are the packed rows that changes apply to."""
         self._model, self._site, self._tokens = model, site, tokens
         self._rows = check_rows(tokens, rows)
-        self._x = model.residual(tokens, site)
-        self.x_RD: Float[Tensor, "rows d_model"] = self._x[self._rows]
-        self.base_logits: Float[Tensor, "tokens vocabulary"] = self._logits(self._x)
+        self._stream_site = model.stream_site(site)
+        found = model.residuals(tokens, (self._stream_site, site))
+        self._stream = found[self._stream_site]
+        self.x_RD: Float[Tensor, "rows d_model"] = found[site][self._rows]
+        self.base_logits: Float[Tensor, "tokens vocabulary"] = self._logits(self._stream)
 
     def logits(self, delta_RD: Float[Tensor, "rows d_model"]) -> Float[Tensor, "tokens vocabulary"]:
         """Logits with ``delta_RD`` added at the rows; no pass when all of it is zero."""
         if not delta_RD.any():
             return self.base_logits
-        return self._logits(self._x.index_add(0, self._rows, delta_RD.to(self._x.dtype)))
+        if self._stream_site == self._site:
+            change = delta_RD.to(self._stream.dtype)
+            return self._logits(self._stream.index_add(0, self._rows, change))
+        with edit_residual(
+            self._model, self._site, lambda _: delta_RD, self._tokens, rows=self._rows
+        ):
+            return self._logits(self._stream)
 
     def _logits(self, x: Tensor) -> Tensor:
-        return self._model.logits_from(x, self._tokens, self._site)
+        return self._model.logits_from(x, self._tokens, self._stream_site)

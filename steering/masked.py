@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from extract.alphabet import AMINO_ACIDS, MASK
+from extract.alphabet import AMINO_ACIDS
 from extract.batching import token_batches
 from extract.errors import UserError
 from extract.plm import PackedTokens, ProteinLM
@@ -50,6 +50,8 @@ def masked_batches(
         raise UserError(
             f"mask_fraction ({mask_fraction}) must be between 0 and 1, copies ({copies}) at least 1"
         )
+    if model.mask_token is None:
+        raise UserError(f"{model.name} was not trained on masks, so it has no masked positions")
     jobs: list[tuple[int, np.ndarray]] = []
     for protein, sequence in enumerate(sequences):
         standard = np.flatnonzero([letter in AMINO_ACIDS for letter in sequence])
@@ -60,11 +62,11 @@ def masked_batches(
     lengths = [len(sequences[protein]) for protein, _ in jobs]
     for batch in token_batches(range(len(jobs)), lengths, batch_residues):
         tokens = model.tokenize([sequences[jobs[j][0]] for j in batch])
-        starts = np.cumsum([0, *tokens.lengths[:-1]]) + 1  # + 1: BOS
+        starts = np.cumsum([0, *tokens.lengths[:-1]]) + tokens.n_before
         rows = np.concatenate([s + jobs[j][1] for s, j in zip(starts, batch, strict=True)])
         proteins = np.concatenate([np.full(len(jobs[j][1]), jobs[j][0]) for j in batch])
         rows_T = torch.from_numpy(rows).to(tokens.ids.device)
-        masked = tokens._replace(ids=tokens.ids.index_fill(0, rows_T, MASK))
+        masked = tokens._replace(ids=tokens.ids.index_fill(0, rows_T, model.mask_token))
         yield MaskedBatch(masked, rows_T, proteins)
 
 

@@ -3,9 +3,10 @@
 import numpy as np
 import torch
 
+from extract.esm import ESM2, ESM2Shape
 from extract.fasta import FastaReport, Protein
 from extract.pipeline import ExtractConfig, extract
-from extract.plm import ESM2, ESM2Shape, WeightsInfo
+from extract.plm import WeightsInfo
 
 AMINO = np.array(list("ACDEFGHIKLMNPQRSTVWY"))
 

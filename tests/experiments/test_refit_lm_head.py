@@ -11,7 +11,7 @@ from experiments.refit_lm_head import (
     train_head,
 )
 from extract.alphabet import CLS, EOS, MASK, residue_tokens
-from extract.plm import LMHead
+from extract.esm import LMHead
 from tests.helpers import random_proteins, tiny_esm2
 
 

@@ -7,8 +7,9 @@ import torch
 
 from extract.alphabet import AMINO_ACIDS, ESM_TOKENS, MASK
 from extract.errors import UserError
+from extract.esm import ESM2Shape
 from extract.pipeline import residue_activations
-from extract.plm import ESM2Shape, PackedTokens
+from extract.plm import PackedTokens
 from extract.weights import build_esm2, load_esm2
 from tests.helpers import random_proteins
 
@@ -78,6 +79,33 @@ def test_last_block_is_not_final(pair):
     torch.testing.assert_close(torch.from_numpy(found), seen[0][1:-1, 0], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("part", ["attn", "mlp"])
+def test_parts_of_a_block_equal_fair_esms(pair, part):
+    theirs, ours = pair
+    layer, seen = theirs.layers[1], []
+    module = layer.self_attn if part == "attn" else layer.fc2
+    handle = module.register_forward_hook(lambda _m, _a, out: seen.append(out))
+    theirs(padded(theirs, SEQUENCES))
+    handle.remove()
+    out = seen[0][0] if part == "attn" else seen[0]  # [tokens, batch, d_model]
+    found = residue_activations(ours, SEQUENCES, f"block2.{part}")
+    for ours_LD, theirs_LD in zip(found, rows_of(out.transpose(0, 1), SEQUENCES), strict=True):
+        torch.testing.assert_close(torch.from_numpy(ours_LD), theirs_LD, rtol=1e-5, atol=1e-5)
+
+
+def test_several_sites_come_from_one_pass(pair, monkeypatch):
+    ours = pair[1]
+    tokens, sites = ours.tokenize(SEQUENCES), ["final", "block1.mlp", "block0", "block2"]
+    alone = {site: ours.residual(tokens, site) for site in sites}
+    passes = []
+    monkeypatch.setattr(ours.embedding, "forward", lambda t, f=ours.embedding.forward: (
+        passes.append(1), f(t))[1])  # fmt: skip
+    together = ours.residuals(tokens, sites)
+    assert len(passes) == 1
+    assert all(torch.equal(together[site], alone[site]) for site in sites)
+    assert not any(m._forward_hooks for m in ours.modules())
+
+
 def test_logits_equal_fair_esm_with_masks(pair):
     theirs, ours = pair
     tokens = padded(theirs, SEQUENCES)
@@ -100,7 +128,7 @@ def test_token_dropout_is_part_of_the_site(pair):
 
 def test_unknown_site_lists_the_sites(pair):
     for site in ("block4", "block-1", "layer2", "", "block01"):
-        with pytest.raises(UserError, match="block0 .* to block3, and final"):
+        with pytest.raises(UserError, match="block0 .* to block3 .*, and final"):
             pair[1].check_site(site)
 
 
@@ -140,6 +168,15 @@ def test_real_weights_predict_masked_residues():
     truth = torch.stack([log_p[i + 1, tokens.ids[i + 1]] for i in masked]).mean()
     average = torch.stack([log_p[i + 1, amino].mean() for i in masked]).mean()
     assert truth > average + 0.3
+
+
+def test_logits_are_not_taken_up_from_a_part_of_a_block(pair):
+    tokens = pair[1].tokenize(["MK"])
+    assert [pair[1].stream_site(s) for s in ("block2.attn", "block2", "final")] == [
+        "block1", "block2", "final",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="not the whole residual stream"):
+        pair[1].logits_from(pair[1].residual(tokens, "block2.mlp"), tokens, "block2.mlp")
 
 
 @pytest.mark.parametrize("site", ["block0", "block1", "block3", "final"])

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 import extract.weights as weights
 from extract.errors import UserError
-from extract.plm import ESM2_SHAPES, ESM2Shape
+from extract.esm import ESM2_SHAPES, ESM2Shape
 from extract.weights import build_esm2, load_esm2, read_weights, tensors_sha256
 
 SHAPE = ESM2Shape(2, 16, 2)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from extract.esm import ESM2, ESM2_SHAPES, ESM2Shape
 from extract.fasta import read_fasta
 from extract.pipeline import ExtractConfig, extract
-from extract.plm import ESM2, ESM2_SHAPES, ESM2Shape
 from extract.weights import load_esm2
 from saejax.config import TrainConfig
 from saejax.train import train
@@ -55,17 +55,17 @@ def make_sae():
 
 def _fair_esm_names(model: ESM2) -> dict[str, torch.Tensor]:
     """A state dict as fair-esm's files have it."""
-    fused = {"out": "self_attn.out_proj", "norm1": "self_attn_layer_norm",
-             "norm2": "final_layer_norm", "fc1": "fc1", "fc2": "fc2"}  # fmt: skip
+    fused = {"attention.out": "self_attn.out_proj", "attention.norm": "self_attn_layer_norm",
+             "mlp.norm": "final_layer_norm", "mlp.fc1": "fc1", "mlp.fc2": "fc2"}  # fmt: skip
     tensors = {}
     for name, tensor in model.state_dict().items():
         if name.startswith("blocks."):
-            _, n, part, kind = name.split(".")
+            _, n, branch, part, kind = name.split(".")
             if part == "qkv":
                 for p, chunk in zip("qkv", tensor.chunk(3), strict=True):
                     tensors[f"layers.{n}.self_attn.{p}_proj.{kind}"] = chunk.clone()
                 continue
-            name = f"layers.{n}.{fused[part]}.{kind}"
+            name = f"layers.{n}.{fused[f'{branch}.{part}']}.{kind}"
         name = name.replace("embedding.tokens", "embed_tokens")
         tensors[name.replace("final_norm", "emb_layer_norm_after")] = tensor
     return tensors

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from extract.errors import UserError
-from extract.plm import ESM2
+from extract.esm import ESM2
 from steering.controls import bootstrap_mean, matched_change, matched_latents
 
 FREQUENCY = np.array([0.1, 0.0, 0.09, 0.5, 0.11, 0.001, 0.2])

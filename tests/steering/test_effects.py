@@ -6,7 +6,7 @@ import torch
 
 from extract.alphabet import AMINO_ACID_TOKENS, AMINO_ACIDS
 from extract.errors import UserError
-from extract.plm import ESM2, ESM2Shape
+from extract.esm import ESM2, ESM2Shape
 from steering.effects import (
     EditedPasses,
     amino_acid_log_p,
@@ -115,3 +115,15 @@ def test_needs_a_masked_lm_head(make_sae) -> None:
     model.lm_head = None
     with pytest.raises(UserError, match="without a masked-LM head"):
         sequence_effect(model, make_sae(model, "block1"), SEQUENCE, [])
+
+
+@pytest.mark.parametrize("site", ["block2.attn", "block3.mlp"])
+def test_edited_passes_at_a_part_of_a_block(tiny: ESM2, site) -> None:
+    tokens, rows = tiny.tokenize([SEQUENCE, SEQUENCE[:5]]), torch.tensor([2, 3])
+    delta = torch.linspace(-1, 1, 32).view(2, 16)
+    passes = EditedPasses(tiny, site, tokens, rows)
+    assert torch.equal(passes.x_RD, tiny.residual(tokens, site)[rows])
+    with edit_residual(tiny, site, lambda _x: delta, tokens, rows=rows):
+        hooked = tiny.logits(tokens)
+    torch.testing.assert_close(passes.logits(delta), hooked, rtol=1e-6, atol=1e-6)
+    assert not torch.equal(hooked, passes.base_logits)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from extract.errors import UserError
-from extract.plm import ESM2, PackedTokens
+from extract.esm import ESM2
+from extract.plm import PackedTokens
 from steering.hooks import (
     Clamp,
     clamp_changes,

@@ -6,7 +6,7 @@ import torch
 
 from extract.alphabet import AMINO_ACIDS, MASK
 from extract.errors import UserError
-from extract.plm import ESM2
+from extract.esm import ESM2
 from steering.controls import matched_latents
 from steering.effects import amino_acid_log_p, delta_log_p
 from steering.hooks import Clamp, edit_residual, steered_logits

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extract.errors import UserError
-from extract.plm import ESM2, ESM2Shape
+from extract.esm import ESM2, ESM2Shape
 from saejax import LoadedSAE, SAEConfig, TopKSAE, load_sae
 from steering.torch_sae import TorchLatents, TorchSAE
 
