@@ -34,8 +34,9 @@ from tqdm import tqdm
 from extract.alphabet import AMINO_ACID_TOKENS, CLS, EOS, MASK, residue_tokens
 from extract.errors import run_cli
 from extract.esm import ESM2, LMHead
-from extract.fasta import Protein, read_fasta
+from extract.fasta import Protein
 from extract.plm import PackedTokens
+from extract.selection import read_fasta
 from extract.weights import REFITTED_HEAD, load_esm2
 
 log = logging.getLogger(__name__)

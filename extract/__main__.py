@@ -1,23 +1,41 @@
-"""``python -m extract``: FASTA in, activation store out."""
+"""``python -m extract``: FASTA in, activation store out; ``verify`` and ``info`` read one."""
+
+import os
+import sys
 
 import tyro
 
 from extract.errors import run_cli
-from extract.fasta import read_fasta
 
 
 def main() -> None:
-    """Parse the flags, read the proteins, load the parent, fill the store."""
-    from extract.pipeline import ExtractConfig, extract
-    from extract.weights import load_esm2, model_shape
+    """Parse the flags and run the extraction, its estimate, or a subcommand."""
+    if sys.argv[1:2] == ["verify"]:
+        from extract.verify import VerifyConfig, verify
+
+        verify(tyro.cli(VerifyConfig, prog="python -m extract verify", args=sys.argv[2:]))
+    elif sys.argv[1:2] == ["info"]:
+        from extract.info import InfoConfig, info
+
+        info(tyro.cli(InfoConfig, prog="python -m extract info", args=sys.argv[2:]))
+    else:
+        _extract()
+
+
+def _extract() -> None:
+    from extract.config import ExtractConfig
 
     config = tyro.cli(ExtractConfig, prog="python -m extract")
+    from extract.engines import run
+    from extract.estimate import estimate
+    from extract.launch import worker_from_environment
+    from extract.weights import model_shape
+
     model_shape(config.model)
-    proteins, report = read_fasta(
-        config.fasta, max_residues=config.max_residues, too_long=config.too_long
-    )
-    model = load_esm2(config.model, weights=config.weights, token_dropout=config.token_dropout)
-    extract(config, model, proteins, report)
+    if config.dry_run:
+        estimate(config)
+    else:
+        run(config, worker_from_environment(os.environ))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import importlib.metadata
 import io
 import json
@@ -66,13 +67,39 @@ def save_array_atomically(path: Path, array: np.ndarray) -> None:
     write_atomically(path, lambda f: np.save(f, array))
 
 
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+class _Digested(io.RawIOBase):
+    """A file whose bytes are also fed to a hash, in the order in which they are read."""
+
+    def __init__(self, raw: IO[bytes], digest: Any) -> None:
+        self._raw, self._digest = raw, digest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._raw.read(len(buffer))
+        buffer[: len(data)] = data
+        self._digest.update(data)
+        return len(data)
+
+
 @contextmanager
-def open_text(path: Path, *, errors: str = "strict") -> Iterator[io.TextIOWrapper]:
+def open_text(
+    path: Path, *, errors: str = "strict", digest: Any = None
+) -> Iterator[io.TextIOWrapper]:
     """Open UTF-8 text, gzipped or not (told by its content, not its name).
 
     Args:
         path: the file.
         errors: as of ``open``; "replace" reads anything.
+        digest: a ``hashlib`` object that is fed the file's bytes as stored; it has seen all of
+            them when the text was read to its end.
 
     Raises:
         UserError: no such file, a folder, a damaged gzip, or not text; also while it is read.
@@ -81,7 +108,8 @@ def open_text(path: Path, *, errors: str = "strict") -> Iterator[io.TextIOWrappe
         with path.open("rb") as raw:
             gzipped = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
-            binary = gzip.GzipFile(fileobj=raw) if gzipped else raw
+            stored = raw if digest is None else io.BufferedReader(_Digested(raw, digest), 1 << 20)
+            binary = gzip.GzipFile(fileobj=stored) if gzipped else stored
             with io.TextIOWrapper(binary, encoding="utf-8-sig", errors=errors) as text:  # type: ignore[arg-type]
                 yield text
     except FileNotFoundError:

@@ -1,162 +1,194 @@
-"""Run a parent model over proteins and fill a store, shard by shard."""
+"""Fill activation stores: prepare them once, then any number of processes write the shards."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Literal
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from extract.alphabet import residue_tokens
-from extract.batching import proteins_of_rows, token_batches
-from extract.errors import UserError, require_free_space
-from extract.fasta import FastaReport, Protein, TooLong
-from extract.files import versions
+from extract.config import ExtractConfig
+from extract.fasta import Protein
+from extract.forward import residue_activations, site_activations
 from extract.plm import ProteinLM
-from extract.store import CHUNK_ROWS, DTYPES, FORMAT_VERSION, ActivationStore, ShardSpec
+from extract.prepare import ALONE, Worker, prepare
+from extract.selection import FastaSource, GivenProteins
+from extract.store import ActivationStore, ShardSpec, read_proteins
 from extract.writer import StoreWriter
+
+__all__ = ["ExtractConfig", "extract", "fill", "residue_activations", "shard_arrays"]
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class ExtractConfig:
-    """Run a protein language model over a FASTA file and store its residual stream.
-
-    Residues only: the tokens the model adds at both ends are dropped. An interrupted run goes on
-    where it stopped when the same command is given again.
-    """
-
-    fasta: Path
-    """FASTA or FASTA.gz with the proteins."""
-    out: Path
-    """Folder of the activation store (made, or resumed)."""
-    model: str = "esm2_t6_8M_UR50D"
-    """An ESM2 model, from esm2_t6_8M_UR50D to esm2_t48_15B_UR50D."""
-    site: str = "block4"
-    """Where to read: block0 (embeddings), block1 ... blockN (after block n), or final."""
-    weights: Path | None = None
-    """Weights file (fair-esm .pt, Hugging Face model.safetensors or pytorch_model.bin)."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Number format on disk; bfloat16 halves the size."""
-    max_residues: int = 1022
-    """Longest protein, in residues."""
-    too_long: TooLong = "skip"
-    """What happens to longer proteins: leave out (skip) or cut at this length (crop)."""
-    token_dropout: bool = True
-    """ESM2's 0.88 embedding scale, on by default as in fair-esm and Hugging Face."""
-    batch_residues: int = 1024
-    """Residues per forward pass; about 1,000 suit a CPU's cache, a GPU wants more."""
-    shard_rows: int = 16384
-    """Rows (residues) per shard, the unit of resuming; a multiple of 1024."""
-
-    def __post_init__(self) -> None:
-        """Check the numbers."""
-        if self.shard_rows < CHUNK_ROWS or self.shard_rows % CHUNK_ROWS:
-            raise UserError(f"--shard-rows ({self.shard_rows}) must be a multiple of {CHUNK_ROWS}")
-        if self.batch_residues < 1:
-            raise UserError(f"--batch-residues ({self.batch_residues}) must be at least 1")
+Side = dict[str, np.ndarray]
 
 
 def extract(
-    config: ExtractConfig, model: ProteinLM, proteins: list[Protein], report: FastaReport
-) -> ActivationStore:
-    """Fill the store ``config.out`` with ``model``'s residual stream at ``config.site``.
-
-    Every shard is computed from its own proteins alone, in batches that depend on nothing else,
-    so that resuming gives the same bytes.
-
-    Raises:
-        UserError: the disk lacks room, or the folder holds something else.
-    """
-    model.check_site(config.site)
-    offsets = np.cumsum([0, *(len(p.sequence) for p in proteins)])
-    manifest = _manifest(config, model, report, n_rows=int(offsets[-1]))
-    if not (config.out / "manifest.json").exists():
-        width = DTYPES[config.dtype].itemsize * model.d_model + 7
-        require_free_space(config.out, int(offsets[-1]) * width)
-    writer = StoreWriter.create_or_resume(config.out, manifest, proteins)
-    if writer.complete:
-        log.info("%s: already complete, nothing to do", config.out)
-        return ActivationStore.open(config.out)
-    todo = [s for s in writer.shards if s.index not in writer.done]
-    if len(todo) < len(writer.shards):
-        log.info("%s: resuming, %d of %d shards left", config.out, len(todo), len(writer.shards))
-    with tqdm(total=int(offsets[-1]), unit="res", unit_scale=True, disable=None) as bar:
-        bar.update(int(offsets[-1]) - sum(s.stop - s.start for s in todo))
-        for shard in todo:
-            rows = _shard_rows(config, model, proteins, offsets, shard)
-            writer.write_shard(shard, rows, _side_arrays(proteins, offsets, shard))
-            bar.update(shard.stop - shard.start)
-    done = writer.finish()
-    log.info("%s: %d residues of %d proteins at %s, gamma %.2f", config.out, done["n_rows"],
-             done["n_proteins"], config.site, done["gamma"])  # fmt: skip
-    return ActivationStore.open(config.out)
-
-
-def _manifest(config: ExtractConfig, model: ProteinLM, report: FastaReport, n_rows: int) -> dict:
-    parent = model.describe()
-    del parent["lm_head"]  # activations do not depend on it, so it may change before a resumption
-    return {
-        "format_version": FORMAT_VERSION,
-        "parent": parent,
-        "site": config.site,
-        "d_model": model.d_model,
-        "special_tokens_dropped": ["<cls>", "<eos>"],
-        "dtype": config.dtype,
-        "n_rows": n_rows,
-        "n_proteins": report.n_kept,
-        "source": asdict(report),
-        "shard_rows": config.shard_rows,
-        "batch_residues": config.batch_residues,
-        "versions": versions("torch", "numpy", "tensorstore"),
-    }
-
-
-@torch.inference_mode()
-def residue_activations(
-    model: ProteinLM, sequences: list[str], site: str, *, batch_residues: int = 4096
-) -> list[np.ndarray]:
-    """Residual stream of each sequence at ``site``: float32 ``[residues, d_model]`` each."""
-    lengths = [len(s) for s in sequences]
-    out: list[np.ndarray] = []
-    for batch in token_batches(range(len(sequences)), lengths, batch_residues):
-        tokens = model.tokenize([sequences[i] for i in batch])
-        x = model.residual(tokens, site)[tokens.residue_rows()]
-        cuts = np.cumsum([lengths[i] for i in batch])[:-1]
-        out += np.split(x.to("cpu", torch.float32).numpy(), cuts)
-    return out
-
-
-def _shard_rows(
     config: ExtractConfig,
     model: ProteinLM,
-    proteins: list[Protein],
-    offsets: np.ndarray,
-    shard: ShardSpec,
-) -> np.ndarray:
-    """Activations of a shard's rows; a protein that straddles its edge is computed whole."""
-    members = proteins_of_rows(offsets, shard.start, shard.stop)
-    sequences = [proteins[i].sequence for i in members]
-    rows = residue_activations(model, sequences, config.site, batch_residues=config.batch_residues)
-    first = int(offsets[members.start])
-    return np.concatenate(rows)[shard.start - first : shard.stop - first]
+    proteins: Sequence[Protein] | FastaSource,
+    *,
+    worker: Worker = ALONE,
+) -> list[ActivationStore]:
+    """Fill the stores of ``config`` with ``model``'s activations, in this process.
+
+    Every shard is computed from its own proteins alone, in batches that depend on nothing else, so
+    any mixture of processes, machines and restarts gives the same bytes.
+
+    Args:
+        config: the settings; its ``fasta`` is not read here.
+        model: the parent, on its device.
+        proteins: what to extract, or where to read it; not read when the store exists.
+        worker: which of several processes this is.
+
+    Returns:
+        The store of each site.
+
+    Raises:
+        UserError: the disk lacks room, or a folder holds something else.
+    """
+    source = proteins if isinstance(proteins, FastaSource) else GivenProteins(proteins)
+    prepare(config, model, source, worker=worker)
+    fill(config, model, worker=worker)
+    return [ActivationStore.open(place) for place in config.places()]
 
 
-def _side_arrays(
-    proteins: list[Protein], offsets: np.ndarray, shard: ShardSpec
-) -> dict[str, np.ndarray]:
-    members = proteins_of_rows(offsets, shard.start, shard.stop)
-    lengths = [len(proteins[i].sequence) for i in members]
-    first = int(offsets[members.start])
-    rows = slice(shard.start - first, shard.stop - first)
-    tokens = np.concatenate([residue_tokens(proteins[i].sequence) for i in members])
+def fill(
+    config: ExtractConfig, model: ProteinLM, *, worker: Worker = ALONE, quiet: bool = False
+) -> None:
+    """Write the shards that are missing, its own first and then what others leave; then finish.
+
+    Returns when the stores are complete, or, where processes can't see each other's claims, when
+    its own shards are written.
+    """
+    writers = [StoreWriter(place) for place in config.places()]
+    if all(w.complete for w in writers):
+        log.info("%s: already complete, nothing to do", config.out)
+        return
+    n_rows = writers[0].manifest["n_rows"]
+    try:
+        with tqdm(total=n_rows, unit="res", unit_scale=True, disable=quiet or None) as bar:
+            _fill_missing(config, model, writers, worker, bar)
+        left = [len(w.shards) - len(w.committed()) for w in writers]
+        if any(left):
+            log.info("%s: own shards are written, %d are left to other processes", config.out,
+                     max(left))  # fmt: skip
+            return
+        for w in writers:
+            done = w.finish()
+            if not quiet:
+                log.info("%s: %d residues of %d proteins at %s, gamma %.2f", w.place,
+                         done["n_rows"], done["n_proteins"], done["site"],
+                         done["gamma"] or float("nan"))  # fmt: skip
+    finally:
+        for w in writers:
+            w.claims.close()
+
+
+def _fill_missing(
+    config: ExtractConfig, model: ProteinLM, writers: list[StoreWriter], worker: Worker, bar: tqdm
+) -> None:
+    """Compute one shard while the one before it is being written."""
+    resumed = False
+    with ThreadPoolExecutor(1) as pool:
+        while left := shards_left(writers, bar):
+            if not resumed and len(left) < len(writers[0].shards):
+                log.info("%s: resuming, %d of %d shards left", config.out, len(left),
+                         len(writers[0].shards))  # fmt: skip
+            resumed, pending = True, None
+            for shard in _in_order(left, worker, may_help=writers[0].claims.works):
+                mine = claim(writers, shard)
+                if not mine:
+                    continue
+                arrays, side = shard_arrays(config, model, mine, shard)
+                _wait(pending)
+                pending = pool.submit(write, mine, shard, arrays, side)
+                shards_left(writers, bar)
+            _wait(pending)
+            shards_left(writers, bar)
+            if not writers[0].claims.works:
+                return
+            if pending is None:
+                time.sleep(0.2)  # all that is left is in other processes' hands
+
+
+def shards_left(writers: list[StoreWriter], bar: tqdm) -> list[ShardSpec]:
+    """Shards that some store lacks; moves the bar to what all processes have written."""
+    done = set.intersection(*(w.committed() for w in writers))
+    shards = writers[0].shards
+    bar.update(sum(s.stop - s.start for s in shards if s.index in done) - bar.n)
+    return [s for s in shards if s.index not in done]
+
+
+def _in_order(left: list[ShardSpec], worker: Worker, *, may_help: bool) -> Iterator[ShardSpec]:
+    """A process's own shards, then the others' from the last on."""
+    own = [s for s in left if s.index % worker.world == worker.rank]
+    yield from own
+    if may_help:
+        yield from sorted(set(left) - set(own), key=lambda s: -s.index)
+
+
+def claim(writers: list[StoreWriter], shard: ShardSpec) -> list[StoreWriter]:
+    """The stores that lack the shard, claimed; none when another process has it."""
+    mine: list[StoreWriter] = []
+    for w in writers:
+        if not w.claims.take(shard.index):
+            for taken in mine:
+                taken.claims.release(shard.index)
+            return []
+        if w.is_committed(shard):
+            w.claims.release(shard.index)
+        else:
+            mine.append(w)
+    return mine
+
+
+def write(writers: list[StoreWriter], shard: ShardSpec, arrays: Side, side: Side) -> None:
+    """Write a claimed shard to every store that lacks it, and give the claims back."""
+    for w in writers:
+        w.write_shard(shard, arrays[w.manifest["site"]], side)
+        w.claims.release(shard.index)
+
+
+def _wait(pending: Future | None) -> None:
+    if pending is not None:
+        pending.result()
+
+
+def shard_arrays(
+    config: ExtractConfig, model: ProteinLM, writers: list[StoreWriter], shard: ShardSpec
+) -> tuple[Side, Side]:
+    """Activations by site, and side arrays, of a shard's rows.
+
+    A protein that straddles the shard's edge is computed whole, so that nothing outside the shard
+    matters.
+    """
+    store = writers[0]
+    n_before, table = read_proteins(store.place, store.manifest, shard.start, shard.stop)
+    offsets, lengths = table["offset"].to_numpy(), table["length"].to_numpy()
+    ends = offsets + lengths
+    first = int(np.searchsorted(ends, shard.start, side="right"))
+    stop = int(np.searchsorted(offsets, shard.stop, side="left"))
+    sequences = table["sequence"].slice(first, stop - first).to_pylist()
+    sites = [w.manifest["site"] for w in writers]
+    rows = slice(shard.start - int(offsets[first]), shard.stop - int(offsets[first]))
+    found = site_activations(
+        model, sequences, sites, dtype=config.dtype, batch_residues=config.batch_residues
+    )
+    side = _side_arrays(sequences, n_before + first, rows)
+    return {site: x[rows] for site, x in found.items()}, side
+
+
+def _side_arrays(sequences: list[str], first_protein: int, rows: slice) -> Side:
+    lengths = [len(s) for s in sequences]
+    members = np.arange(first_protein, first_protein + len(sequences), dtype=np.uint32)
+    tokens = np.concatenate([residue_tokens(s) for s in sequences])
     return {
-        "protein_idx": np.repeat(np.array(members, dtype=np.uint32), lengths)[rows],
+        "protein_idx": np.repeat(members, lengths)[rows],
         "pos": np.concatenate([np.arange(n) for n in lengths]).astype(np.uint16)[rows],
         "token_id": tokens.astype(np.uint8)[rows],
     }

@@ -1,20 +1,20 @@
 """Activations on disk: TensorStore arrays, the proteins they come from, and a manifest.
 
-Layout of a store folder::
+Layout of a store, in a folder or on an object store::
 
     manifest.json      what this is: parent, weights, site, source, statistics, completion state
-    proteins.parquet   id, sequence, offset (its first row), length (its rows)
+    proteins/          parquet, 65,536 proteins a file: id, sequence, offset (first row), length
     activations/       zarr3 [rows, d_model], float32 or bfloat16
     protein_idx/ pos/ token_id/    zarr3 [rows]: which protein, 0-based residue, ESM token
-    shards.jsonl       one line per committed shard: rows and checksum (the only proof of a write)
-    stats/             per-shard mean and sum of squared deviations, float64 [2, d_model]
+    shards/            one JSON for every committed shard: rows, checksums, mean, squared deviations
 
-Unwritten shards of a zarr array read as zeros, so a reader trusts ``shards.jsonl`` and the
-manifest's ``state`` alone. This module never imports torch.
+Unwritten shards of a zarr array read as zeros, so a reader trusts ``shards/`` and the manifest's
+``state`` alone. This module never imports torch.
 """
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,11 +31,14 @@ from jaxtyping import Float
 
 from extract.errors import UserError
 from extract.fasta import Protein
-from extract.files import read_json
+from extract.location import Location
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CHUNK_ROWS = 1024
 """Rows of an inner chunk, the unit of a read."""
+
+PART_PROTEINS = 65536
+"""Proteins in a file of ``proteins/``."""
 
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 SIDE_ARRAYS = {"protein_idx": "uint32", "pos": "uint16", "token_id": "uint8"}
@@ -82,6 +85,11 @@ class ShardSpec:
     start: int
     stop: int
 
+    @property
+    def key(self) -> str:
+        """Its record in ``shards/``."""
+        return f"{self.index:06d}.json"
+
 
 def shard_specs(n_rows: int, shard_rows: int) -> list[ShardSpec]:
     """Cut ``n_rows`` into shards of ``shard_rows`` (the last may be shorter)."""
@@ -89,77 +97,105 @@ def shard_specs(n_rows: int, shard_rows: int) -> list[ShardSpec]:
     return [ShardSpec(i, s, min(s + shard_rows, n_rows)) for i, s in enumerate(starts)]
 
 
-def open_array(folder: Path, name: str, **options: Any) -> ts.TensorStore:
+def open_array(place: Location, name: str, **options: Any) -> ts.TensorStore:
     """Open one array of a store, with TensorStore's ``read`` or ``write`` option."""
-    spec = {
-        "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": f"{(folder / name).resolve()}/"},
-    }
+    spec = {"driver": "zarr3", "kvstore": (place / name).spec()}
     return ts.open(spec, open=True, **options).result()
+
+
+def read_manifest(place: Location) -> dict[str, Any]:
+    """A store's manifest, whatever its state.
+
+    Raises:
+        UserError: no store there, a damaged manifest, or one of another format.
+    """
+    if place.is_local and place.path.is_file():
+        raise UserError(f"{place}: is a file, not an activation store; check the path")
+    data = place.read("manifest.json")
+    if data is None:
+        raise UserError(f"{place}: is not an activation store (no manifest.json); check the path")
+    try:
+        manifest = json.loads(data)
+        version = manifest["format_version"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{place}/manifest.json: damaged ({error}); extract the store again"
+        ) from error
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{place}: store format {version}, this version reads {FORMAT_VERSION}; "
+            "update the software or extract again"
+        )
+    return manifest
+
+
+def committed_shards(place: Location) -> set[int]:
+    """Indices of the shards that were written completely."""
+    names = place.names("shards")
+    return {int(n[:6]) for n in names if len(n) == 11 and n[:6].isdigit() and n.endswith(".json")}
 
 
 class ActivationStore:
     """A finished store, open for reading. ``ActivationStore.open("acts/")``."""
 
-    def __init__(self, folder: Path, manifest: dict) -> None:
-        self.folder = folder
+    def __init__(self, place: Location, manifest: dict) -> None:
+        """Use :meth:`open`."""
+        self.place = place
+        self.folder: Path = place.path
         self.manifest = manifest
         self.site: str = manifest["site"]
         self.d_model: int = manifest["d_model"]
         self.n_rows: int = manifest["n_rows"]
-        self._activations = open_array(folder, "activations", read=True)
+        self.shards = shard_specs(self.n_rows, manifest["shard_rows"])
+        self._activations = open_array(place, "activations", read=True)
 
     @classmethod
-    def open(cls, folder: str | Path) -> ActivationStore:
-        """Open a finished store.
+    def open(cls, folder: str | Path | Location) -> ActivationStore:
+        """Open a finished store: a folder, ``s3://`` or ``gs://``.
 
         Raises:
             UserError: no store there, unfinished, damaged, or of a newer format.
         """
-        folder = Path(folder)
-        manifest = read_json(folder / "manifest.json", "an activation store")
-        if manifest.get("format_version") != FORMAT_VERSION:
-            raise UserError(
-                f"{folder}: store format {manifest.get('format_version')}, this version reads "
-                f"{FORMAT_VERSION}; update the software or extract again"
-            )
-        shards = shard_specs(manifest["n_rows"], manifest["shard_rows"])
-        done = {line["shard"] for line in read_shard_log(folder)}
-        if manifest["state"] != "complete" or len(done) != len(shards):
-            raise UserError(
-                f"{folder}: the store is incomplete ({len(done)} of {len(shards)} shards written); "
-                "run the same `python -m extract` command again, it resumes"
-            )
+        place = Location.of(folder)
+        manifest = read_manifest(place)
         try:
-            return cls(folder, manifest)
-        except ValueError as error:
-            raise UserError(f"{folder}: damaged ({str(error)[:200]}); extract again") from error
+            n_shards = len(shard_specs(manifest["n_rows"], manifest["shard_rows"]))
+            n_done = len(committed_shards(place))
+            if manifest["state"] == "complete" and n_done == n_shards:
+                return cls(place, manifest)
+        except (ValueError, KeyError) as error:
+            raise UserError(f"{place}: damaged ({str(error)[:200]}); extract again") from error
+        raise UserError(
+            f"{place}: the store is incomplete ({n_done} of {n_shards} shards written); "
+            "run the same `python -m extract` command again, it resumes"
+        )
 
     @cached_property
     def proteins(self) -> list[Protein]:
         """The proteins, in row order."""
-        table = self._table
+        _, table = read_proteins(self.place, self.manifest, 0, self.n_rows)
         ids, sequences = table["id"].to_pylist(), table["sequence"].to_pylist()
         return [Protein(i, s) for i, s in zip(ids, sequences, strict=True)]
 
     @cached_property
     def offsets(self) -> np.ndarray:
         """First row of every protein, and the number of rows at the end: int64 ``[proteins+1]``."""
-        return np.append(self._table["offset"].to_numpy(), self.n_rows)
-
-    @cached_property
-    def _table(self) -> pa.Table:
-        return pq.read_table(self.folder / "proteins.parquet")
+        _, table = read_proteins(self.place, self.manifest, 0, self.n_rows, columns=["offset"])
+        return np.append(table["offset"].to_numpy(), self.n_rows)
 
     def read(self, start: int, stop: int) -> Float[np.ndarray, "rows d_model"]:
         """Rows ``[start, stop)`` as float32."""
-        return np.asarray(self._activations[start:stop].read().result(), dtype=np.float32)
+        return np.asarray(self.read_stored(start, stop), dtype=np.float32)
+
+    def read_stored(self, start: int, stop: int) -> np.ndarray:
+        """Rows ``[start, stop)`` in the type they are stored in."""
+        return np.asarray(self._activations[start:stop].read().result())
 
     def side_array(self, name: str) -> np.ndarray:
         """All of ``protein_idx`` (uint32), ``pos`` (uint16) or ``token_id`` (uint8): ``[rows]``."""
         if name not in SIDE_ARRAYS:
             raise ValueError(f"no side array {name!r}; there are {', '.join(SIDE_ARRAYS)}")
-        return np.asarray(open_array(self.folder, name, read=True).read().result())
+        return np.asarray(open_array(self.place, name, read=True).read().result())
 
     @property
     def mean(self) -> Float[np.ndarray, " d_model"]:
@@ -172,12 +208,29 @@ class ActivationStore:
         return self.manifest["scale"]
 
 
-def read_shard_log(folder: Path) -> list[dict]:
-    """Committed shards; a line torn by a crash is no commit."""
-    path = folder / "shards.jsonl"
-    lines = []
-    if path.exists():
-        for line in path.read_bytes().splitlines(keepends=True):
-            if line.endswith(b"\n"):
-                lines.append(json.loads(line))
-    return lines
+def read_proteins(
+    place: Location, manifest: Mapping, start: int, stop: int, columns: list[str] | None = None
+) -> tuple[int, pa.Table]:
+    """The proteins of every part that holds some of the rows ``[start, stop)``.
+
+    Returns:
+        The index of the first, and a table: id, sequence, offset (first row in the store), length.
+    """
+    first_rows = manifest["part_rows"]
+    first = int(np.searchsorted(first_rows, start, side="right")) - 1
+    last = int(np.searchsorted(first_rows, stop, side="left"))
+    tables = []
+    for part in range(first, last):
+        data = place.read(part_key(part))
+        try:
+            tables.append(pq.read_table(io.BytesIO(data or b""), columns=columns))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(
+                f"{place}: {part_key(part)} is missing or damaged; extract the store again"
+            ) from error
+    return first * PART_PROTEINS, pa.concat_tables(tables)
+
+
+def part_key(part: int) -> str:
+    """Where the proteins of a part are."""
+    return f"proteins/{part:06d}.parquet"

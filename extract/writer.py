@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
-from collections.abc import Mapping
-from pathlib import Path
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,26 +15,206 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorstore as ts
 
+from extract.claims import MARKER, Claims
 from extract.errors import UserError
 from extract.fasta import Protein
-from extract.files import (
-    read_json,
-    save_array_atomically,
-    write_json_atomically,
-    write_lines_atomically,
-)
+from extract.location import Location
 from extract.store import (
     CHUNK_ROWS,
     DTYPES,
+    PART_PROTEINS,
     SIDE_ARRAYS,
     ShardSpec,
+    committed_shards,
     open_array,
-    read_shard_log,
+    part_key,
+    read_manifest,
     shard_specs,
 )
 
+SPOOL = ".select"
+"""Temporary folder in a store that is being created."""
 
-def _spec(folder: Path, dtype: str, shape: list[int], shard_rows: int) -> dict:
+_BLOCK_ROWS = 16384  # rows whose statistics are computed at once in float64
+
+
+class StoreWriter:
+    """A store that exists and may be filled; shards in any order, by any number of processes."""
+
+    def __init__(self, place: Location) -> None:
+        """Open what :func:`create_stores` made."""
+        self.place = place
+        self.manifest = read_manifest(place)
+        self.shards = shard_specs(self.manifest["n_rows"], self.manifest["shard_rows"])
+        self.claims = Claims(place)
+        self._dtype = DTYPES[self.manifest["dtype"]]
+        self._arrays = {
+            name: open_array(place, name, write=True) for name in ("activations", *SIDE_ARRAYS)
+        }
+
+    def committed(self) -> set[int]:
+        """Indices of the shards that are written, by whomever."""
+        return committed_shards(self.place)
+
+    def is_committed(self, shard: ShardSpec) -> bool:
+        """Whether one shard is written."""
+        return self.place.read(f"shards/{shard.key}") is not None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the store was finished when it was opened."""
+        return self.manifest["state"] == "complete"
+
+    def write_shard(
+        self, shard: ShardSpec, activations: np.ndarray, side: Mapping[str, np.ndarray]
+    ) -> None:
+        """Commit one shard: its arrays, and when those are durable its record in ``shards/``.
+
+        Args:
+            shard: which rows.
+            activations: ``[rows, d_model]`` in the store's dtype (or float32, which is cast).
+            side: ``protein_idx``, ``pos`` and ``token_id``, each ``[rows]``.
+        """
+        stored = activations.astype(self._dtype, copy=False)
+        rows = slice(shard.start, shard.stop)
+        writes = [self._arrays["activations"][rows].write(stored)]
+        writes += [self._arrays[name][rows].write(side[name]) for name in SIDE_ARRAYS]
+        mean, squares = mean_and_squares(stored)
+        sums = {"activations": checksum(stored)} | {n: checksum(side[n]) for n in SIDE_ARRAYS}
+        for write in writes:
+            write.result()
+        record = {
+            "start": shard.start,
+            "stop": shard.stop,
+            "sha256": sums,
+            "mean": mean.tolist(),
+            "squared_deviations": squares.tolist(),
+        }
+        self.place.write(f"shards/{shard.key}", json.dumps(record).encode())
+
+    def finish(self) -> dict[str, Any]:
+        """Combine the statistics in shard order and mark the store complete; returns the manifest.
+
+        Any process may call it, also several: the result is the same.
+        """
+        assert len(self.committed()) == len(self.shards), "finish() before every shard was written"
+        with self.claims.whole():
+            self.manifest = read_manifest(self.place)
+            if not self.complete:
+                self.manifest |= {"state": "complete"} | store_statistics(
+                    self.place, self.shards, self.manifest["d_model"]
+                )
+                self.place.write("manifest.json", _json(self.manifest))
+            _sweep(self.place)
+        self.claims.close()
+        return self.manifest
+
+
+def create_stores(
+    places: Sequence[Location],
+    manifests: Sequence[Mapping],
+    proteins: Iterable[Protein],
+    describe_source: Callable[[], Mapping],
+    check_room: Callable[[int], None],
+) -> None:
+    """Make empty stores of the same proteins; each appears with its manifest, which comes last.
+
+    Args:
+        places: folders that are new, empty, or hold an interrupted creation.
+        manifests: one for each, without the counts of rows and proteins.
+        proteins: in row order; read once.
+        describe_source: called when they are read, gives the manifest's ``source``.
+        check_room: called with the number of rows before the arrays are made.
+    """
+    n_rows, n_proteins, part_rows = 0, 0, []
+    for part, members in enumerate(_parts(proteins)):
+        part_rows.append(n_rows)
+        lengths = np.array([len(p.sequence) for p in members], dtype=np.int64)
+        columns = {
+            "id": [p.id for p in members],
+            "sequence": [p.sequence for p in members],
+            "offset": n_rows + np.cumsum(lengths) - lengths,
+            "length": lengths,
+        }
+        buffer = io.BytesIO()
+        pq.write_table(pa.table(columns), buffer)
+        for place in places:
+            place.write(part_key(part), buffer.getvalue())
+        n_rows += int(lengths.sum())
+        n_proteins += len(members)
+    check_room(n_rows)
+    counts = {"n_rows": n_rows, "n_proteins": n_proteins, "part_rows": part_rows}
+    for place, manifest in zip(places, manifests, strict=True):
+        whole = {**manifest, **counts, "source": describe_source(), "state": "incomplete"}
+        for name, (dtype, tail) in _array_types(whole).items():
+            spec = _array_spec(place / name, dtype, [n_rows, *tail], whole["shard_rows"])
+            ts.open(spec, create=True, delete_existing=True).result()
+        place.write("manifest.json", _json(whole))
+
+
+def read_shard_record(place: Location, shard: ShardSpec) -> dict[str, Any]:
+    """The record of a committed shard: rows, checksums and statistics.
+
+    Raises:
+        UserError: when it is missing or damaged.
+    """
+    data = place.read(f"shards/{shard.key}")
+    try:
+        record = json.loads(data or b"")
+        if (record["start"], record["stop"]) == (shard.start, shard.stop):
+            return record
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise UserError(f"{place}/shards/{shard.key}: missing or damaged; extract the store again")
+
+
+def store_statistics(place: Location, shards: list[ShardSpec], d_model: int) -> dict[str, Any]:
+    """Mean, scale s and γ = ‖mean‖/‖std‖ of all shards; Chan et al. 1979's update, in order."""
+    n = 0
+    mean, squares = np.zeros(d_model), np.zeros(d_model)
+    for shard in shards:
+        record = read_shard_record(place, shard)
+        n_new = shard.stop - shard.start
+        delta = np.array(record["mean"]) - mean
+        mean = mean + delta * (n_new / (n + n_new))
+        squares = squares + record["squared_deviations"] + delta**2 * (n * n_new / (n + n_new))
+        n += n_new
+    variance = float((squares / n).sum())
+    scale = float(np.sqrt(d_model / variance)) if variance > 0 else 1.0
+    gamma = float(np.linalg.norm(mean) / np.sqrt(variance)) if variance > 0 else None
+    return {"scale": scale, "gamma": gamma, "mean": [float(m) for m in mean.astype(np.float32)]}
+
+
+def checksum(array: np.ndarray) -> str:
+    """SHA-256 of an array's bytes."""
+    return hashlib.sha256(np.ascontiguousarray(array).view(np.uint8).data).hexdigest()
+
+
+def mean_and_squares(stored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and summed squared deviation of every column, in float64: ``[d_model]`` each."""
+    blocks = [stored[i : i + _BLOCK_ROWS] for i in range(0, len(stored), _BLOCK_ROWS)]
+    total = np.zeros(stored.shape[1])
+    for block in blocks:
+        total += block.sum(axis=0, dtype=np.float64)
+    mean = total / len(stored)
+    squares = np.zeros(stored.shape[1])
+    for block in blocks:
+        squares += ((block.astype(np.float64) - mean) ** 2).sum(axis=0)
+    return mean, squares
+
+
+def _parts(proteins: Iterable[Protein]) -> Iterator[list[Protein]]:
+    rest = iter(proteins)
+    while members := list(islice(rest, PART_PROTEINS)):
+        yield members
+
+
+def _array_types(manifest: Mapping) -> dict[str, tuple[str, list[int]]]:
+    types: dict[str, tuple[str, list[int]]] = {name: (t, []) for name, t in SIDE_ARRAYS.items()}
+    return {"activations": (manifest["dtype"], [manifest["d_model"]])} | types
+
+
+def _array_spec(place: Location, dtype: str, shape: list[int], shard_rows: int) -> dict:
     tail = shape[1:]
     inner = [{"name": "bytes", "configuration": {"endian": "little"}}]
     if DTYPES.get(dtype, np.dtype(dtype)).itemsize == 1:
@@ -41,7 +222,7 @@ def _spec(folder: Path, dtype: str, shape: list[int], shard_rows: int) -> dict:
     sharding = {"chunk_shape": [CHUNK_ROWS, *tail], "codecs": inner}
     return {
         "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": f"{folder.resolve()}/"},
+        "kvstore": place.spec(),
         "metadata": {
             "shape": shape,
             "data_type": dtype,
@@ -54,145 +235,34 @@ def _spec(folder: Path, dtype: str, shape: list[int], shard_rows: int) -> dict:
     }
 
 
-class StoreWriter:
-    """Creates a store or resumes one; shards may be written in any order, each once."""
-
-    def __init__(self, folder: Path, manifest: dict) -> None:
-        """Use :meth:`create_or_resume`."""
-        self.folder, self.manifest = folder, manifest
-        self.shards = shard_specs(manifest["n_rows"], manifest["shard_rows"])
-        self.done = {line["shard"] for line in read_shard_log(folder)}
-        self._dtype = DTYPES[manifest["dtype"]]
-        names = ("activations", *SIDE_ARRAYS)
-        self._arrays = {name: open_array(folder, name, write=True) for name in names}
-
-    @classmethod
-    def create_or_resume(cls, folder: Path, manifest: dict, proteins: list[Protein]) -> StoreWriter:
-        """Start a store, or go on with an interrupted one that has the very same manifest.
-
-        Args:
-            folder: where; it must be new, empty, or a store of this manifest.
-            manifest: everything but ``state`` and the statistics.
-            proteins: in row order.
-
-        Raises:
-            UserError: the folder holds something else; the first difference is named.
-        """
-        if (folder / "manifest.json").exists():
-            _check_resumable(folder, manifest)
-        elif folder.is_dir() and any(folder.iterdir()) and not (folder / ".creating").exists():
-            raise UserError(f"{folder}: is not empty and not a store; give a new --out folder")
-        elif folder.exists() and not folder.is_dir():
-            raise UserError(f"{folder}: is a file; give a folder with --out")
-        else:
-            _create(folder, manifest, proteins)
-        for lock in folder.rglob("*.__lock"):
-            lock.unlink()
-        _drop_torn_line(folder / "shards.jsonl")
-        return cls(folder, read_json(folder / "manifest.json", "an activation store"))
-
-    @property
-    def complete(self) -> bool:
-        """Whether the store is finished."""
-        return self.manifest["state"] == "complete"
-
-    def write_shard(
-        self, shard: ShardSpec, activations: np.ndarray, side: Mapping[str, np.ndarray]
-    ) -> None:
-        """Commit one shard: arrays, then its statistics, then its line in ``shards.jsonl``.
-
-        Args:
-            shard: which rows.
-            activations: float32 ``[rows, d_model]``, cast to the store's dtype here.
-            side: ``protein_idx``, ``pos`` and ``token_id``, each ``[rows]``.
-        """
-        stored = activations.astype(self._dtype)
-        rows = slice(shard.start, shard.stop)
-        writes = [self._arrays["activations"][rows].write(stored)]
-        writes += [self._arrays[name][rows].write(side[name]) for name in SIDE_ARRAYS]
-        for write in writes:
-            write.result()
-        wide = stored.astype(np.float64)
-        mean = wide.mean(axis=0)
-        stats = np.stack([mean, ((wide - mean) ** 2).sum(axis=0)])
-        save_array_atomically(self.folder / "stats" / f"{shard.index:06d}.npy", stats)
-        digest = hashlib.sha256(np.ascontiguousarray(stored).view(np.uint8).data).hexdigest()
-        line = {"shard": shard.index, "start": shard.start, "stop": shard.stop, "sha256": digest}
-        with (self.folder / "shards.jsonl").open("a") as f:
-            f.write(json.dumps(line) + "\n")
-            f.flush()
-            os.fsync(f.fileno())
-        self.done.add(shard.index)
-
-    def finish(self) -> dict:
-        """Combine the statistics in shard order, sort the log, and mark the store complete."""
-        assert len(self.done) == len(self.shards), "finish() before every shard was written"
-        mean, scale, gamma = self._combine_stats()
-        lines = sorted(read_shard_log(self.folder), key=lambda line: line["shard"])
-        write_lines_atomically(self.folder / "shards.jsonl", lines)
-        self.manifest |= {
-            "state": "complete",
-            "scale": scale,
-            "gamma": gamma,
-            "mean": [float(m) for m in mean.astype(np.float32)],
-        }
-        write_json_atomically(self.folder / "manifest.json", self.manifest)
-        return self.manifest
-
-    def _combine_stats(self) -> tuple[np.ndarray, float, float]:
-        """Mean ``[d_model]``, scale s, γ = ‖mean‖/‖std‖; Chan et al. 1979's pairwise update."""
-        n, mean, m2 = 0, np.zeros(self.manifest["d_model"]), np.zeros(self.manifest["d_model"])
-        for shard in self.shards:
-            shard_mean, shard_m2 = np.load(self.folder / "stats" / f"{shard.index:06d}.npy")
-            n_new = shard.stop - shard.start
-            delta = shard_mean - mean
-            total = n + n_new
-            mean = mean + delta * (n_new / total)
-            m2 = m2 + shard_m2 + delta**2 * (n * n_new / total)
-            n = total
-        variance = float((m2 / n).sum())
-        scale = float(np.sqrt(len(mean) / variance)) if variance > 0 else 1.0
-        gamma = float(np.linalg.norm(mean) / np.sqrt(variance)) if variance > 0 else float("inf")
-        return mean, scale, gamma
+def clear_creation(place: Location) -> None:
+    """Remove what an interrupted creation left, but for the marker."""
+    if not place.is_local:
+        place.delete(*(f"proteins/{name}" for name in place.names("proteins")))
+        return
+    for name in ("proteins", "activations", *SIDE_ARRAYS, SPOOL):
+        shutil.rmtree(place.path / name, ignore_errors=True)
 
 
-def _check_resumable(folder: Path, manifest: dict) -> None:
-    old = read_json(folder / "manifest.json", "an activation store")
-    for key, value in json.loads(json.dumps(manifest)).items():
-        if old.get(key) != value and key != "versions":
-            raise UserError(
-                f"{folder}: holds a store with another {key} ({_short(old.get(key))}, now "
-                f"{_short(value)}); give a new --out folder, or remove this one"
-            )
+def discard_creation(place: Location) -> None:
+    """Remove a creation that failed, and the folder when nothing else is in it."""
+    clear_creation(place)
+    place.delete(MARKER)
+    if place.is_local:
+        for left in place.path.glob(f"{MARKER}*"):
+            left.unlink()
+        if not any(place.path.iterdir()):
+            place.path.rmdir()
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 160 else text[:157] + "..."
+def _sweep(place: Location) -> None:
+    """Remove lock files that killed processes left, and the marker."""
+    for lock in place.path.rglob("*.__lock") if place.is_local else ():
+        lock.unlink(missing_ok=True)
+    place.delete(MARKER)
+    if place.is_local:
+        (place.path / f"{MARKER}.__lock").unlink(missing_ok=True)
 
 
-def _create(folder: Path, manifest: dict, proteins: list[Protein]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / ".creating").touch()
-    (folder / "stats").mkdir(exist_ok=True)
-    n, shard_rows = manifest["n_rows"], manifest["shard_rows"]
-    shapes = {"activations": (manifest["dtype"], [n, manifest["d_model"]])}
-    shapes |= {name: (dtype, [n]) for name, dtype in SIDE_ARRAYS.items()}
-    for name, (dtype, shape) in shapes.items():
-        spec = _spec(folder / name, dtype, shape, shard_rows)
-        ts.open(spec, create=True, delete_existing=True).result()
-    lengths = np.array([len(p.sequence) for p in proteins], dtype=np.int64)
-    columns = {
-        "id": [p.id for p in proteins],
-        "sequence": [p.sequence for p in proteins],
-        "offset": np.cumsum(lengths) - lengths,
-        "length": lengths,
-    }
-    pq.write_table(pa.table(columns), folder / "proteins.parquet")
-    write_json_atomically(folder / "manifest.json", manifest | {"state": "incomplete"})
-    (folder / ".creating").unlink()
-
-
-def _drop_torn_line(path: Path) -> None:
-    if path.exists() and not path.read_bytes().endswith(b"\n"):
-        write_lines_atomically(path, read_shard_log(path.parent))
+def _json(value: Mapping) -> bytes:
+    return (json.dumps(value, indent=1) + "\n").encode()

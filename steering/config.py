@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from extract.errors import UserError
-from extract.fasta import MAX_POSITION, Protein, check_sequence, read_fasta
+from extract.fasta import MAX_POSITION, Protein, check_sequence
+from extract.selection import read_fasta
 from steering.hooks import Clamp, multiple_of_maximum
 
 if TYPE_CHECKING:

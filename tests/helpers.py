@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from extract.esm import ESM2, ESM2Shape
-from extract.fasta import FastaReport, Protein
+from extract.fasta import Protein
 from extract.pipeline import ExtractConfig, extract
 from extract.plm import WeightsInfo
 
@@ -27,11 +27,13 @@ def tiny_esm2(seed=0, name="tiny"):
     return model
 
 
-def make_store(folder, proteins, model=None, **settings):
-    """Extract proteins with a tiny model."""
-    model = model or tiny_esm2()
-    n = sum(len(p.sequence) for p in proteins)
-    report = FastaReport("test.fasta", "0" * 64, len(proteins), len(proteins), n)
-    defaults = {"site": "block1", "shard_rows": 1024, "batch_residues": 300}
+def make_stores(folder, proteins, model=None, **settings):
+    """Extract proteins with a tiny model; the store of each site."""
+    defaults = {"site": ("block1",), "shard_rows": 1024, "batch_residues": 300}
     config = ExtractConfig(folder / "test.fasta", folder, **{**defaults, **settings})
-    return extract(config, model, proteins, report)
+    return extract(config, model or tiny_esm2(), proteins)
+
+
+def make_store(folder, proteins, model=None, site="block1", **settings):
+    """Extract proteins with a tiny model at one site."""
+    return make_stores(folder, proteins, model, site=(site,), **settings)[0]

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from extract.fasta import read_fasta
+from extract.selection import read_fasta
 from saejax import load_sae
 
 ROOT = Path(__file__).parents[1]

@@ -6,7 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from extract.errors import UserError
-from extract.fasta import check_sequence, read_fasta
+from extract.fasta import check_sequence
+from extract.selection import read_fasta
 
 
 def write(folder, text, name="a.fasta"):

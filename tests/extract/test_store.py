@@ -11,8 +11,9 @@ import pytest
 
 from extract.alphabet import residue_tokens
 from extract.errors import UserError
+from extract.location import Location
 from extract.pipeline import residue_activations
-from extract.store import ActivationStore, read_shard_log, require_same_parent
+from extract.store import ActivationStore, committed_shards, require_same_parent
 from extract.writer import StoreWriter
 from tests.helpers import make_store, random_proteins, tiny_esm2
 
@@ -72,7 +73,7 @@ def test_resumed_store_is_byte_identical(tmp_path, tiny_store, monkeypatch):
         pass
 
     def dies_after_two(self, shard, rows, side):
-        if len(self.done) == 2:
+        if len(self.committed()) == 2:
             raise Killed
         writes(self, shard, rows, side)
 
@@ -86,17 +87,17 @@ def test_resumed_store_is_byte_identical(tmp_path, tiny_store, monkeypatch):
     assert files_of(folder) == files_of(tmp_path / "whole")
 
 
-def test_torn_log_line_is_no_commit(tmp_path, tiny_store):
+def test_shard_without_a_record_is_not_written(tmp_path, tiny_store):
+    """A shard whose data are there but whose record is not, or is half there, is written again."""
     make_store(tmp_path / "a", tiny_store.proteins)
     whole = files_of(tmp_path / "a")
-    log = tmp_path / "a" / "shards.jsonl"
-    log.write_bytes(log.read_bytes()[:-20])
+    record = tmp_path / "a" / "shards" / "000002.json"
+    record.rename(record.with_name("000002.json.__lock"))
     manifest = json.loads((tmp_path / "a" / "manifest.json").read_text())
     for key in ("scale", "gamma", "mean"):
         del manifest[key]
     (tmp_path / "a" / "manifest.json").write_text(json.dumps(manifest | {"state": "incomplete"}))
-    n_shards = len(whole["shards.jsonl"].splitlines())
-    assert len(read_shard_log(tmp_path / "a")) == n_shards - 1
+    assert 2 not in committed_shards(Location.of(tmp_path / "a"))
     make_store(tmp_path / "a", tiny_store.proteins)
     assert files_of(tmp_path / "a") == whole
 
@@ -138,8 +139,8 @@ def test_opening_what_is_no_store(tmp_path, tiny_store):
     manifest.write_text(good[:100])
     with pytest.raises(UserError, match="damaged"):
         ActivationStore.open(tmp_path / "a")
-    manifest.write_text(good.replace('"format_version": 1', '"format_version": 9'))
-    with pytest.raises(UserError, match="store format 9, this version reads 1"):
+    manifest.write_text(good.replace('"format_version": 2', '"format_version": 9'))
+    with pytest.raises(UserError, match="store format 9, this version reads 2"):
         ActivationStore.open(tmp_path / "a")
     manifest.write_text(good)
     shutil.rmtree(tmp_path / "a" / "activations")
@@ -203,7 +204,9 @@ def test_kill_9_at_any_moment_resumes_to_the_same_bytes(tmp_path):
     kills = 0
     for shards in (1, 2, 4):
         process = start(tmp_path / "a")
-        while process.poll() is None and len(read_shard_log(tmp_path / "a")) < shards:
+        while (
+            process.poll() is None and len(committed_shards(Location.of(tmp_path / "a"))) < shards
+        ):
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
         kills += process.wait() == -signal.SIGKILL

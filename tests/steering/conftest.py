@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from extract.esm import ESM2, ESM2_SHAPES, ESM2Shape
-from extract.fasta import read_fasta
 from extract.pipeline import ExtractConfig, extract
+from extract.selection import read_fasta
 from extract.weights import load_esm2
 from saejax.config import TrainConfig
 from saejax.train import train
@@ -88,9 +88,9 @@ class Workspace:
         self.sequences = ["".join(rng.choice(letters, size=40 + i)) for i in range(24)]
         self.fasta.write_text("".join(f">p{i}\n{s}\n" for i, s in enumerate(self.sequences)))
         model = load_esm2(PARENT, weights=self.weights, device="cpu")
-        proteins, report = read_fasta(self.fasta)
-        config = ExtractConfig(self.fasta, folder / "acts", site="block3", shard_rows=1024)
-        extract(config, model, proteins, report)
+        proteins, _ = read_fasta(self.fasta)
+        config = ExtractConfig(self.fasta, folder / "acts", site=("block3",), shard_rows=1024)
+        extract(config, model, proteins)
         train(TrainConfig(folder / "acts", self.run, holdout_fraction=0.2, d_sae=48, k=4, epochs=2,
                           batch_size_tokens=128, learning_rate=1e-3))  # fmt: skip
 
