@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -20,6 +20,7 @@ import numpy as np
 from extract.fasta import Protein
 
 _N_BUCKETS = 128  # open files: some systems allow a process 256
+_MARGIN = 65536  # hashes beyond twice the sample before the bound is lowered
 _HEAD = struct.Struct("<16sQHI")
 
 
@@ -48,13 +49,12 @@ class HashSample:
     def draw(self, proteins: Iterable[Protein]) -> Iterator[Protein]:
         """The sample in the order of its hashes; of equal sequences the first."""
         with ExitStack() as stack:
-            paths = [self._folder / f"{b:03d}" for b in range(_N_BUCKETS)]
-            files = [stack.enter_context(path.open("w+b")) for path in paths]
-            self._spill(proteins, files)
+            files = self._spill(proteins, stack)
             n_drawn = 0
-            for file in files:
+            for bucket in sorted(files):
                 previous = b""
-                for entry in sorted(_entries(file), key=lambda e: (e.key, e.number)):
+                entries = _entries(files[bucket])
+                for entry in sorted(entries, key=lambda e: (e.key, e.number)):
                     if entry.key == previous:
                         self.n_duplicates += 1
                     elif n_drawn == self._wanted:
@@ -64,16 +64,22 @@ class HashSample:
                         yield entry.protein
                         previous = entry.key
 
-    def _spill(self, proteins: Iterable[Protein], files: Sequence[IO[bytes]]) -> None:
-        limit = _Limit(self._wanted)
+    def _spill(self, proteins: Iterable[Protein], stack: ExitStack) -> dict[int, IO[bytes]]:
+        """Write every candidate to the file of its bucket."""
+        limit, files = _Limit(self._wanted), {}
         for number, protein in enumerate(proteins):
             key = sequence_hash(protein.sequence, self._seed)
-            if limit.admits(key):
-                bucket = files[key[0] * _N_BUCKETS // 256]
-                name, sequence = protein.id.encode(), protein.sequence.encode()
-                bucket.write(_HEAD.pack(key, number, len(name), len(sequence)) + name + sequence)
-            else:
+            if not limit.admits(key):
                 self.n_not_drawn += 1
+                continue
+            bucket = key[0] * _N_BUCKETS // 256
+            if bucket not in files:
+                path = self._folder / f"{bucket:03d}"
+                files[bucket] = stack.enter_context(path.open("w+b"))
+            name, sequence = protein.id.encode(), protein.sequence.encode()
+            head = _HEAD.pack(key, number, len(name), len(sequence))
+            files[bucket].write(head + name + sequence)
+        return files
 
 
 def _entries(file: IO[bytes]) -> Iterator[_Entry]:
@@ -102,7 +108,7 @@ class _Limit:
         if prefix > self._bound:
             return False
         self._seen.append(prefix)
-        if len(self._seen) > 2 * self._wanted + 65536:
+        if len(self._seen) > 2 * self._wanted + _MARGIN:
             smallest = np.unique(np.frombuffer(self._seen, dtype=np.uint64))[: self._wanted]
             self._seen = array("Q", smallest.tobytes())
             if len(smallest) == self._wanted:
