@@ -79,8 +79,9 @@ def _in_one_line(name: str, doing: str, call: Callable[[], Any]) -> Any:
         raise
     except (Exception, SystemExit) as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
+        words = " ".join(str(error).split())
         raise UserError(
-            f"{name}: {doing} raised {type(error).__name__}: {error} "
+            f"{name}: {doing} raised {type(error).__name__}: {words} "
             f"({Path(place.filename).name}, line {place.lineno})"
         ) from error
 

@@ -130,7 +130,7 @@ def read_npz(path: Path) -> Tensors:
         UserError: when the file is damaged, or holds anything but numbers.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as f, np.load(f, allow_pickle=False) as arrays:
             return {k: torch.from_numpy(arrays[k].astype(np.float32)) for k in arrays.files}
     except MemoryError:
         raise
