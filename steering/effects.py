@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from extract.alphabet import AMINO_ACID_TOKENS, AMINO_ACIDS
+from extract.alphabet import AMINO_ACIDS
 from extract.errors import UserError
 from extract.plm import PackedTokens, ProteinLM
 from steering.hooks import (
@@ -26,22 +26,28 @@ from steering.torch_sae import TorchSAE
 
 
 def amino_acid_log_p(
-    logits: Float[Tensor, "rows vocabulary"],
+    logits: Float[Tensor, "rows vocabulary"], columns: Int[np.ndarray, " 20"]
 ) -> Float[Tensor, "rows 20"]:
     """Log probability of the 20 standard amino acids, in the order of ``AMINO_ACIDS``.
 
     The full-vocabulary softmax restricted to the 20 and renormalised over them, which equals the
     softmax over their 20 logits. Natural logarithm.
+
+    Args:
+        logits: of a parent.
+        columns: that parent's ``amino_acid_tokens``.
     """
-    columns = torch.from_numpy(AMINO_ACID_TOKENS).to(logits.device)
-    return logits[:, columns].float().log_softmax(dim=-1)
+    wanted = torch.from_numpy(columns).to(logits.device)
+    return logits[:, wanted].float().log_softmax(dim=-1)
 
 
 def delta_log_p(
-    base_logits: Float[Tensor, "rows vocabulary"], steered_logits: Float[Tensor, "rows vocabulary"]
+    base_logits: Float[Tensor, "rows vocabulary"],
+    steered_logits: Float[Tensor, "rows vocabulary"],
+    columns: Int[np.ndarray, " 20"],
 ) -> Float[Tensor, "rows 20"]:
     """Δlog p = log p_steered − log p_base, as :func:`amino_acid_log_p` (nats)."""
-    return amino_acid_log_p(steered_logits) - amino_acid_log_p(base_logits)
+    return amino_acid_log_p(steered_logits, columns) - amino_acid_log_p(base_logits, columns)
 
 
 def kl_divergence(
@@ -116,8 +122,8 @@ def sequence_effect(
         positions: 0-based residues to edit; by default all.
 
     Raises:
-        UserError: as :func:`steering.hooks.clamp_latents`, a parent without masked-LM head, or an
-            edit so strong that the output overflows.
+        UserError: as :func:`steering.hooks.clamp_latents`, a parent without logits, or an edit
+            so strong that the output overflows.
     """
     sae.require_parent(model)
     latents = check_clamps(sae, clamps)
@@ -128,9 +134,10 @@ def sequence_effect(
     passes = EditedPasses(model, sae.site, tokens, rows)
     dz_RC = clamp_changes(sae, passes.x_RD, clamps)
     delta_RD = decode_changes(sae, dz_RC, latents)
-    base = amino_acid_log_p(passes.base_logits[residues])
+    columns = model.amino_acid_tokens
+    base = amino_acid_log_p(passes.base_logits[residues], columns)
     with clamp_latents(model, sae, clamps, tokens, rows=rows):
-        steered = amino_acid_log_p(model.logits(tokens)[residues])
+        steered = amino_acid_log_p(model.logits(tokens)[residues], columns)
     kl = kl_divergence(base, steered)
     if not (steered.isfinite().all() and kl.isfinite().all()):
         strengths = ", ".join(f"latent {c.latent} = {c.value:g}" for c in clamps)

@@ -107,7 +107,8 @@ def clamp_latents(
         sae: on the model's device.
         clamps: each latent at most once; none leaves the logits bit-identical.
         tokens: the batch of the passes inside the context (masks may differ, lengths may not).
-        rows: packed rows to edit, residues only; by default every residue, never BOS or EOS.
+        rows: packed rows to edit, residues only; by default every residue, never a special
+            token.
 
     Raises:
         UserError: another parent, an unknown latent, one clamped twice, or a row that is no
@@ -171,7 +172,7 @@ def steered_logits(
     clamps: Sequence[Clamp],
     rows: Int[Tensor, " rows"] | None = None,
 ) -> Float[Tensor, "tokens vocabulary"]:
-    """Masked-LM logits of every token under the clamps (see :func:`clamp_latents`)."""
+    """Logits of every token under the clamps (see :func:`clamp_latents`)."""
     with clamp_latents(model, sae, clamps, tokens, rows=rows):
         return model.logits(tokens)
 

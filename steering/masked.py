@@ -25,7 +25,7 @@ class MaskedBatch(NamedTuple):
     """Masked copies of sequences, packed."""
 
     tokens: PackedTokens
-    """With ``<mask>`` at the chosen positions."""
+    """With the parent's mask token at the chosen positions."""
     rows: Int[Tensor, " masked"]
     """Packed rows of the masks, ascending."""
     proteins: Int[np.ndarray, " masked"]
@@ -172,10 +172,11 @@ def _measure(
 ) -> Float[np.ndarray, "measures masked"]:
     """At every mask: target Δ, zeroed Δ, target KL, relative norm, controls' Δ, controls' KL."""
     passes = EditedPasses(model, sae.site, batch.tokens, batch.rows)
-    base = amino_acid_log_p(passes.base_logits[batch.rows])
+    columns = model.amino_acid_tokens
+    base = amino_acid_log_p(passes.base_logits[batch.rows], columns)
 
     def delta_and_kl(delta_RD: Tensor) -> tuple[Tensor, Tensor]:
-        log_p = amino_acid_log_p(passes.logits(delta_RD)[batch.rows])
+        log_p = amino_acid_log_p(passes.logits(delta_RD)[batch.rows], columns)
         return (log_p - base)[:, column], kl_divergence(base, log_p)
 
     target_RD, zeroed_RD = (

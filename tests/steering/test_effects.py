@@ -25,7 +25,7 @@ def test_delta_log_p_by_hand() -> None:
     base[0, 0] = 50.0  # a special token that holds nearly all the probability does not count
     steered = base.clone()
     steered[0, int(AMINO_ACID_TOKENS[0])] = np.log(21)
-    delta = delta_log_p(base, steered)[0]
+    delta = delta_log_p(base, steered, AMINO_ACID_TOKENS)[0]
     np.testing.assert_allclose(delta[0], np.log(21 / 40 * 20), atol=1e-6)
     np.testing.assert_allclose(delta[1:], np.log(20 / 40), atol=1e-6)
 
@@ -33,7 +33,8 @@ def test_delta_log_p_by_hand() -> None:
 def test_log_p_is_the_whole_softmax_renormalised() -> None:
     logits = torch.randn(7, 33, generator=torch.Generator().manual_seed(0))
     p = logits.softmax(-1)[:, AMINO_ACID_TOKENS]
-    torch.testing.assert_close(amino_acid_log_p(logits), (p / p.sum(-1, keepdim=True)).log())
+    log_p = amino_acid_log_p(logits, AMINO_ACID_TOKENS)
+    torch.testing.assert_close(log_p, (p / p.sum(-1, keepdim=True)).log())
 
 
 def test_kl_by_hand() -> None:
@@ -50,13 +51,12 @@ def test_sequence_effect_equals_two_passes(tiny: ESM2, sae) -> None:
     clamps, rows = [Clamp(3, 2.5), Clamp(7, 0.0)], torch.tensor([1, 5, 12])
     effect = sequence_effect(tiny, sae, SEQUENCE, clamps, [0, 4, 11])
     base, steered = tiny.logits(tokens), steered_logits(tiny, sae, tokens, clamps, rows=rows)
-    expected = delta_log_p(base, steered)[1:-1]
+    expected = delta_log_p(base, steered, AMINO_ACID_TOKENS)[1:-1]
     np.testing.assert_allclose(effect.delta_log_p, expected, atol=1e-5)
     assert effect.delta_log_p.shape == (12, 20)
-    np.testing.assert_allclose(
-        effect.kl, kl_divergence(amino_acid_log_p(base), amino_acid_log_p(steered))[1:-1], atol=1e-6
-    )
-    likeliest = amino_acid_log_p(steered)[1:-1].argmax(1)
+    before, after = (amino_acid_log_p(x, AMINO_ACID_TOKENS)[1:-1] for x in (base, steered))
+    np.testing.assert_allclose(effect.kl, kl_divergence(before, after), atol=1e-6)
+    likeliest = after.argmax(1)
     assert effect.argmax_residues()[1] == "".join(AMINO_ACIDS[i] for i in likeliest)
 
 

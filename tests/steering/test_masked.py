@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from extract.alphabet import AMINO_ACIDS, MASK
+from extract.alphabet import AMINO_ACID_TOKENS, AMINO_ACIDS, MASK
 from extract.errors import UserError
 from extract.esm import ESM2
 from steering.controls import matched_latents
@@ -59,7 +59,7 @@ def test_equals_one_pass_after_another(tiny: ESM2, sae) -> None:
         base = tiny.logits(tokens)
         for name, value in (("target", 3.0), ("zeroed", 0.0)):
             logits = steered_logits(tiny, sae, tokens, [Clamp(5, value)], rows=rows)
-            delta = delta_log_p(base, logits)[rows, column].numpy()
+            delta = delta_log_p(base, logits, AMINO_ACID_TOKENS)[rows, column].numpy()
             deltas[name].append(delta[batch.proteins == 2])
         x = tiny.residual(tokens, sae.site)[rows]
         dz = 3.0 - sae.encode_dense(x)[:, 5]
@@ -67,7 +67,7 @@ def test_equals_one_pass_after_another(tiny: ESM2, sae) -> None:
         change = size[:, None] * sae.W_dec[controls[1]] / sae.W_dec[controls[1]].norm()
         with edit_residual(tiny, sae.site, lambda _x, change=change: change, tokens, rows=rows):
             logits = tiny.logits(tokens)
-        delta = (amino_acid_log_p(logits) - amino_acid_log_p(base))[rows, column].numpy()
+        delta = delta_log_p(base, logits, AMINO_ACID_TOKENS)[rows, column].numpy()
         deltas["controls"].append(delta[batch.proteins == 2])
     mean = {name: np.concatenate(parts).mean() for name, parts in deltas.items()}
     np.testing.assert_allclose(found.target[2], mean["target"], atol=1e-5)
@@ -82,7 +82,8 @@ def test_a_latent_that_writes_the_amino_acid_beats_its_controls(tiny: ESM2, make
     sae = make_sae(tiny, "final")
     x = tiny.residual(tiny.tokenize(SEQUENCES), "final").mean(0).requires_grad_(True)
     assert tiny.lm_head is not None
-    log_p = amino_acid_log_p(tiny.lm_head(x[None], tiny.embedding.tokens.weight))
+    logits = tiny.lm_head(x[None], tiny.embedding.tokens.weight)
+    log_p = amino_acid_log_p(logits, AMINO_ACID_TOKENS)
     log_p[0, AMINO_ACIDS.index("W")].backward()
     assert x.grad is not None
     sae.W_dec[5] = x.grad / x.grad.norm()
