@@ -38,7 +38,11 @@ def check_loader_name(name: str) -> str:
             f"unknown model {name!r}: a loader of your own is written package.module:function"
         )
     package = re.split(r"[.:]", name)[0]
-    if importlib.util.find_spec(package) is None:
+    try:
+        found = importlib.util.find_spec(package) is not None
+    except ValueError:  # a running script has no spec
+        found = False
+    if not found:
         raise UserError(
             f"unknown model {name!r}: there is no module {package!r} in this folder or among the "
             "installed packages; run where it lies, put its folder on PYTHONPATH, or install it"
