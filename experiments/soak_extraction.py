@@ -53,6 +53,8 @@ class SoakConfig:
     """How many of them."""
     model: str = "esm2_t6_8M_UR50D"
     """Parent."""
+    sites: tuple[str, ...] = ("block2", "block3.mlp")
+    """What is extracted."""
     extra: tuple[str, ...] = field(default=())
     """More flags of `python -m extract`, such as --weights FILE."""
     longest_seconds: float | None = None
@@ -126,7 +128,7 @@ def _log_of(config: SoakConfig) -> Path:
 def _start(config: SoakConfig, fasta: Path, store: Path, engine: str) -> subprocess.Popen:
     flags = {"one": [], "processes": ["--processes", "2"], "ray": ["--engine", "ray"]}[engine]
     command = [sys.executable, "-m", "extract", "--fasta", fasta, "--out", store]
-    command += ["--model", config.model, "--shard-rows", "1024", "--site", "block2"]
+    command += ["--model", config.model, "--shard-rows", "1024", "--site", *config.sites]
     command += [*config.extra, *flags]
     with _log_of(config).open("a") as out:
         return subprocess.Popen(
@@ -142,10 +144,11 @@ def _disturb(
     longest = config.longest_seconds or (30.0 if config.engine == "ray" else 12.0)
     moment = time.monotonic() + rng.uniform(0, longest)
     # half of the moments are counted from the first commit of this run, where the writing is
-    done = _committed(store)
+    first = store / config.sites[0] if len(config.sites) > 1 else store
+    done = _committed(first)
     counted_from_commit = rng.random() < 0.5
     while time.monotonic() < moment and process.poll() is None:
-        if counted_from_commit and _committed(store) > done:
+        if counted_from_commit and _committed(first) > done:
             moment = min(moment, time.monotonic() + rng.uniform(0, 1.0))
             counted_from_commit = False
         time.sleep(0.01)
@@ -154,7 +157,7 @@ def _disturb(
         if process.returncode:
             raise UserError(f"an undisturbed run failed; see {_log_of(config)}")
         return
-    early = not (store / "manifest.json").exists()
+    early = not (first / "manifest.json").exists()
     workers = [p for p in _descendants(process.pid) if _is_worker(p)]
     if all_at_once or not workers:
         for pid in [process.pid, *_descendants(process.pid)]:
@@ -168,7 +171,7 @@ def _disturb(
     tally.during_creation += early
     log.info("kill %d of %d (%s%s): %d shards", tally.kills, config.kills,
              "all" if all_at_once or not workers else "one worker",
-             ", while it was made" if early else "", _committed(store))  # fmt: skip
+             ", while it was made" if early else "", _committed(first))  # fmt: skip
 
 
 def _committed(store: Path) -> int:

@@ -28,10 +28,12 @@ def _extract() -> None:
     config = tyro.cli(ExtractConfig, prog="python -m extract")
     from extract.engines import run
     from extract.estimate import estimate
+    from extract.fasta import read_records
     from extract.launch import worker_from_environment
-    from extract.weights import model_shape
+    from extract.parents import check_parent_name
 
-    model_shape(config.model)
+    check_parent_name(config.model)
+    next(read_records(config.fasta), None)  # a bad file is told before a large model is loaded
     if config.dry_run:
         estimate(config)
     else:

@@ -32,8 +32,13 @@ class Claims:
         """Nothing is opened before the first claim."""
         self._place = place
         self._file: int | None = None
-        self.works = place.is_local
-        """Whether there are locks here at all."""
+        self._works = place.is_local
+
+    def work(self) -> bool:
+        """Whether there are locks here at all; tries one."""
+        if self._take(0):
+            self._release(0)
+        return self._works
 
     @contextmanager
     def whole(self) -> Iterator[None]:
@@ -64,7 +69,7 @@ class Claims:
             self._file = None
 
     def _take(self, byte: int) -> bool:
-        if not self.works:
+        if not self._works:
             return True
         if self._file is None:
             self._file = os.open(self._place.path / MARKER, os.O_RDWR | os.O_CREAT, 0o644)
@@ -75,9 +80,9 @@ class Claims:
                 return False
             log.warning("%s: its file system has no locks (%s): each process keeps to its own "
                         "shards", self._place, error)  # fmt: skip
-            self.works = False
+            self._works = False
         return True
 
     def _release(self, byte: int) -> None:
-        if self.works and self._file is not None:
+        if self._works and self._file is not None:
             fcntl.lockf(self._file, fcntl.LOCK_UN, 1, byte)

@@ -27,20 +27,22 @@ class ExtractConfig:
     """Folder of the activation store, s3://bucket/prefix or gs://bucket/prefix (made, or resumed).
     With several sites a folder of stores, one for each."""
     model: str = "esm2_t6_8M_UR50D"
-    """Parent model: esm2_t6_8M_UR50D to esm2_t48_15B_UR50D, or another (docs/parents.md)."""
+    """Parent model: esm2_t6_8M_UR50D to esm2_t48_15B_UR50D, ESM-1b or 1v, UniRep, or one of your
+    own as package.module:function (docs/parents.md)."""
     site: tuple[str, ...] = ("block4",)
     """Where to read: block0 (embeddings), block1 ... blockN (after block n), final, or a part of a
     block: blockN.attn, blockN.mlp. Several share one forward pass."""
     weights: Path | None = None
-    """Weights file (fair-esm .pt, Hugging Face model.safetensors or pytorch_model.bin)."""
+    """Weights file (fair-esm .pt, Hugging Face model.safetensors or pytorch_model.bin; UniRep:
+    model_weights.npz); by default they are looked for and fetched."""
     compute: Literal["float32", "bfloat16"] = "float32"
     """Number format of the forward pass; bfloat16 is faster and less exact (docs/benchmarks.md)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format on disk; bfloat16 halves the size."""
     min_residues: int = 1
     """Shortest protein, in residues."""
-    max_residues: int = 1022
-    """Longest protein, in residues."""
+    max_residues: int | None = None
+    """Longest protein, in residues; by default what the parent takes (1022 for ESM2)."""
     too_long: TooLong = "skip"
     """What happens to longer proteins: leave out (skip) or cut at this length (crop)."""
     illegal: Literal["error", "skip"] = "error"
@@ -76,13 +78,13 @@ class ExtractConfig:
             raise UserError(f"--processes ({self.processes}) must be at least 1")
         if not self.site or len(set(self.site)) < len(self.site):
             raise UserError(f"--site ({' '.join(self.site)}): name at least one site, each once")
-        self.selection()
+        self.selection(self.max_residues or self.min_residues)
 
-    def selection(self) -> Selection:
-        """Which sequences to use."""
+    def selection(self, longest: int) -> Selection:
+        """Which sequences to use, with a parent that takes up to ``longest`` residues."""
         return Selection(
             min_residues=self.min_residues,
-            max_residues=self.max_residues,
+            max_residues=longest if self.max_residues is None else self.max_residues,
             too_long=self.too_long,
             illegal=self.illegal,
             sample=self.sample,

@@ -37,7 +37,12 @@ def run(config: ExtractConfig, worker: Worker = ALONE) -> None:
         return
     n_processes = 1 if worker.world > 1 else config.processes or torch.cuda.device_count() or 1
     model = load_model(config, worker, on_cpu=n_processes > 1)
-    prepare(config, model, FastaSource(config.fasta, config.selection()), worker=worker)
+    prepare(
+        config,
+        model,
+        FastaSource(config.fasta, config.selection(model.max_residues)),
+        worker=worker,
+    )
     if n_processes == 1:
         fill(config, model, worker=worker, quiet=worker.rank > 0)
         return

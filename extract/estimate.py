@@ -33,7 +33,7 @@ def estimate(config: ExtractConfig) -> None:
     model = load_model(config, ALONE)
     for site in config.site:
         model.check_site(site)
-    source = FastaSource(config.fasta, config.selection())
+    source = FastaSource(config.fasta, config.selection(model.max_residues))
     proteins = iter(source)
     probe = [p.sequence for p in islice(proteins, PROBE_PROTEINS)]
     for _ in proteins:

@@ -79,12 +79,29 @@ def load_parent(
 
 
 def load_parent_of(
-    manifest: Mapping, *, weights: str | Path | None = None, device: str | None = None
+    manifest: Mapping,
+    *,
+    weights: str | Path | None = None,
+    device: str | None = None,
+    model: str | None = None,
 ) -> ProteinLM:
     """Load the parent that a store's manifest names; whether its weights fit is checked later.
 
-    A manifest that names a loader of a user's own has it imported and called.
+    Args:
+        manifest: of a store, or of the store that an SAE was trained on.
+        weights: as in :func:`load_parent`.
+        device: a torch device; by default the first GPU, else the CPU.
+        model: must name the parent when its loader is a user's own: a manifest may come from a
+            stranger, so it alone never decides which code is imported and called.
+
+    Raises:
+        UserError: as :func:`load_parent`, or a user's loader that ``model`` does not name.
     """
     parent = manifest["parent"]
+    if ":" in parent["name"] and model != parent["name"]:
+        raise UserError(
+            f"the parent is {parent['name']}, code that does not come with this project; if you "
+            f"know it, allow it with --model {parent['name']}"
+        )
     dropout = parent["token_dropout"]
     return load_parent(parent["name"], weights=weights, token_dropout=dropout, device=device)

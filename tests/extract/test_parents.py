@@ -127,7 +127,8 @@ def test_a_store_leads_back_to_its_parent(parent, tmp_path):
     store = make_store(tmp_path / "acts", random_proteins(12, 20, 60), parent, site=site)
     assert store.n_rows > 0
     if parent.name != "tiny":
-        again = load_parent_of(ActivationStore.open(store.folder).manifest, device="cpu")
+        manifest = ActivationStore.open(store.folder).manifest
+        again = load_parent_of(manifest, device="cpu", model=manifest["parent"]["name"])
         assert again.describe() == parent.describe()
 
 
@@ -215,3 +216,10 @@ def test_a_loader_gets_what_was_given(documented, tmp_path, monkeypatch):
     assert vars(model)["given"] == given
     assert model.name == "mine:load"
     np.testing.assert_array_equal(model.amino_acid_tokens, np.arange(20))
+
+
+@pytest.mark.parametrize("allowed", [None, "other:load"])
+def test_a_manifest_alone_runs_no_code(allowed):
+    """A store may come from a stranger: naming os:abort in it must do nothing."""
+    with pytest.raises(UserError, match="allow it with --model os:abort"):
+        load_parent_of({"parent": {"name": "os:abort", "token_dropout": True}}, model=allowed)

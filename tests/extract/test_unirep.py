@@ -17,7 +17,7 @@ from jax_unirep.utils import aa_to_int, seq_to_oh
 
 from extract.alphabet import AMINO_ACIDS, LEGAL_RESIDUES
 from extract.errors import UserError
-from extract.fasta import read_fasta
+from extract.selection import read_fasta
 from extract.unirep import START, STOP, time_steps
 from extract.unirep_weights import PUBLISHED_SHA256, load_unirep
 from extract.weights import tensors_sha256
