@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import ml_dtypes
 import numpy as np
@@ -14,6 +14,27 @@ from extract.plm import ProteinLM
 
 
 @torch.inference_mode()
+def residue_batches(
+    model: ProteinLM, sequences: Sequence[str], sites: Sequence[str], *, batch_residues: int = 1024
+) -> Iterator[dict[str, Tensor]]:
+    """Activations of the residues of one batch of sequences after another, on the model's device.
+
+    Args:
+        model: the parent.
+        sequences: proteins; neighbours share a batch.
+        sites: where to read.
+        batch_residues: residues per pass.
+
+    Yields:
+        ``[residues, d_model]`` for each site, in the parent's own number format.
+    """
+    lengths = [len(s) for s in sequences]
+    for batch in token_batches(range(len(sequences)), lengths, batch_residues):
+        tokens = model.tokenize([sequences[i] for i in batch])
+        rows = tokens.residue_rows()
+        yield {site: x[rows] for site, x in model.residuals(tokens, sites).items()}
+
+
 def site_activations(
     model: ProteinLM,
     sequences: Sequence[str],
@@ -37,18 +58,15 @@ def site_activations(
     Returns:
         ``[residues, d_model]`` for each site, sequences one after another.
     """
-    lengths = [len(s) for s in sequences]
-    shape, on_gpu = (sum(lengths), model.d_model), model.device.type == "cuda"
+    shape, on_gpu = (sum(map(len, sequences)), model.d_model), model.device.type == "cuda"
     torch_dtype = getattr(torch, dtype)
     out = {s: torch.empty(shape, dtype=torch_dtype, pin_memory=on_gpu) for s in sites}
-    start = 0
-    for batch in token_batches(range(len(sequences)), lengths, batch_residues):
-        tokens = model.tokenize([sequences[i] for i in batch])
-        rows = tokens.residue_rows()
-        for site, x in model.residuals(tokens, sites).items():
-            target = out[site][start : start + len(rows)]
-            target.copy_(x[rows].to(torch_dtype), non_blocking=on_gpu)
-        start += len(rows)
+    start = n = 0
+    for batch in residue_batches(model, sequences, sites, batch_residues=batch_residues):
+        for site, x in batch.items():
+            n = len(x)
+            out[site][start : start + n].copy_(x.to(torch_dtype), non_blocking=on_gpu)
+        start += n
     if on_gpu:
         torch.cuda.synchronize(model.device)
     return {site: _as_numpy(array) for site, array in out.items()}
