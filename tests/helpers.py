@@ -35,3 +35,21 @@ def make_store(folder, proteins, model=None, **settings):
     defaults = {"site": "block1", "shard_rows": 1024, "batch_residues": 300}
     config = ExtractConfig(folder / "test.fasta", folder, **{**defaults, **settings})
     return extract(config, model, proteins, report)
+
+
+def fair_esm_names(model):
+    """A state dict as fair-esm's files have it."""
+    fused = {"attention.out": "self_attn.out_proj", "attention.norm": "self_attn_layer_norm",
+             "mlp.norm": "final_layer_norm", "mlp.fc1": "fc1", "mlp.fc2": "fc2"}  # fmt: skip
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        if name.startswith("blocks."):
+            _, n, branch, part, kind = name.split(".")
+            if part == "qkv":
+                for p, chunk in zip("qkv", tensor.chunk(3), strict=True):
+                    tensors[f"layers.{n}.self_attn.{p}_proj.{kind}"] = chunk.clone()
+                continue
+            name = f"layers.{n}.{fused[f'{branch}.{part}']}.{kind}"
+        name = name.replace("embedding.tokens", "embed_tokens")
+        tensors[name.replace("final_norm", "emb_layer_norm_after")] = tensor
+    return tensors

@@ -73,9 +73,7 @@ def test_normaliser_of_all_rows_is_the_stores(stream, store):
 
 @pytest.mark.parametrize(("asked", "used"), [(1, 1024), (1024, 1024), (1025, 2048)])
 def test_normaliser_is_estimated_from_the_first_shards(stream, tiny_model, store, asked, used):
-    estimate = ActivationStream(
-        tiny_model, stream.proteins, REPORT, "block1", **SETTINGS, normalizer_rows=asked
-    )
+    estimate = make_stream(tiny_model, stream.proteins, normalizer_rows=asked)
     rows = store.read(0, used).astype(np.float64)
     np.testing.assert_allclose(estimate.mean, rows.mean(axis=0), rtol=1e-5, atol=1e-7)
     squared = ((rows - rows.mean(axis=0)) ** 2).sum(axis=1).mean()
