@@ -33,11 +33,12 @@ def folder(tmp_path_factory):
 
 def run(*flags, cwd):
     command = [sys.executable, "-m", "saejax.train", *flags]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
 
 
 def test_fasta_to_sae_without_a_store(folder):
+    """On one device; the other tests have eight."""
     flags = ["--source", "stream", "--fasta", "a.fasta", "--model", PARENT, "--site", "block2"]
     flags += ["--weights", "random.safetensors", "--out", "runs/x", "--shard-rows", "1024", *SMALL]
     done = run(*flags, cwd=folder)
