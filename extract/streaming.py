@@ -72,13 +72,7 @@ class ActivationStream:
         """
         if not proteins:
             raise UserError(f"{report.file}: no proteins to stream; give more")
-        if shard_rows < CHUNK_ROWS or shard_rows % CHUNK_ROWS:
-            raise ValueError(f"shard_rows ({shard_rows}) must be a multiple of {CHUNK_ROWS}")
-        if given is not None and given.mean.shape != (model.d_model,):
-            raise ValueError(
-                f"the mean given has {len(given.mean)} dimensions, {model.name} has "
-                f"{model.d_model}; give the normaliser of this parent"
-            )
+        _check_sizes(model, shard_rows, given)
         self.model, self.proteins, self.site = model, proteins, model.check_site(site)
         self.d_model, self.batch_residues = model.d_model, batch_residues
         self._lengths = [len(p.sequence) for p in proteins]
@@ -188,6 +182,16 @@ class ActivationStream:
             self._cuda.synchronize()
             rows.record_stream(torch.cuda.default_stream(self.model.device))
         return rows
+
+
+def _check_sizes(model: ProteinLM, shard_rows: int, given: Normalizer | None) -> None:
+    if shard_rows < CHUNK_ROWS or shard_rows % CHUNK_ROWS:
+        raise ValueError(f"shard_rows ({shard_rows}) must be a multiple of {CHUNK_ROWS}")
+    if given is not None and given.mean.shape != (model.d_model,):
+        raise ValueError(
+            f"the mean given has {len(given.mean)} dimensions, {model.name} has "
+            f"{model.d_model}; give the normaliser of this parent"
+        )
 
 
 def stream(
