@@ -30,7 +30,7 @@ Side = dict[str, np.ndarray]
 def extract(
     config: ExtractConfig,
     model: ProteinLM,
-    proteins: Sequence[Protein] | FastaSource,
+    proteins: Sequence[Protein] | FastaSource | GivenProteins,
     *,
     worker: Worker = ALONE,
 ) -> list[ActivationStore]:
@@ -51,7 +51,8 @@ def extract(
     Raises:
         UserError: the disk lacks room, or a folder holds something else.
     """
-    source = proteins if isinstance(proteins, FastaSource) else GivenProteins(proteins)
+    given = isinstance(proteins, FastaSource | GivenProteins)
+    source = proteins if given else GivenProteins(proteins)
     prepare(config, model, source, worker=worker)
     fill(config, model, worker=worker)
     return [ActivationStore.open(place) for place in config.places()]

@@ -13,8 +13,9 @@ from tqdm import tqdm
 from extract.alphabet import residue_tokens
 from extract.errors import UserError
 from extract.location import Location
+from extract.statistics import moments
 from extract.store import SIDE_ARRAYS, ActivationStore, ShardSpec, open_array, require_same_parent
-from extract.writer import checksum, mean_and_squares, read_shard_record, store_statistics
+from extract.writer import checksum, read_shard_record, store_statistics
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 2e-2}
 """Relative L2 error of a residue that other hardware may cause: float32, bfloat16 anywhere."""
@@ -70,11 +71,11 @@ def check_bytes(store: ActivationStore) -> None:
         for name, part in parts.items():
             if checksum(part) != record["sha256"][name]:
                 raise _damaged(store.place, shard, f"the checksum of {name} differs")
-        mean, squares = mean_and_squares(stored)
+        mean, squares = moments(stored)
         if mean.tolist() != record["mean"] or squares.tolist() != record["squared_deviations"]:
             raise _damaged(store.place, shard, "its statistics differ")
     _check_side_arrays(store)
-    expected = store_statistics(store.place, store.shards, store.d_model)
+    expected = store_statistics(store.place, store.shards)
     for name, value in expected.items():
         if store.manifest[name] != value:
             raise UserError(f"{store.place}/manifest.json: {name} differs from the shards'; "

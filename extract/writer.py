@@ -19,6 +19,7 @@ from extract.claims import MARKER, Claims
 from extract.errors import UserError
 from extract.fasta import Protein
 from extract.location import Location
+from extract.statistics import moments, normalizer
 from extract.store import (
     CHUNK_ROWS,
     DTYPES,
@@ -34,8 +35,6 @@ from extract.store import (
 
 SPOOL = ".select"
 """Temporary folder in a store that is being created."""
-
-_BLOCK_ROWS = 16384  # rows whose statistics are computed at once in float64
 
 
 class StoreWriter:
@@ -79,7 +78,7 @@ class StoreWriter:
         rows = slice(shard.start, shard.stop)
         writes = [self._arrays["activations"][rows].write(stored)]
         writes += [self._arrays[name][rows].write(side[name]) for name in SIDE_ARRAYS]
-        mean, squares = mean_and_squares(stored)
+        mean, squares = moments(stored)
         sums = {"activations": checksum(stored)} | {n: checksum(side[n]) for n in SIDE_ARRAYS}
         for write in writes:
             write.result()
@@ -101,9 +100,7 @@ class StoreWriter:
         with self.claims.whole():
             self.manifest = read_manifest(self.place)
             if not self.complete:
-                self.manifest |= {"state": "complete"} | store_statistics(
-                    self.place, self.shards, self.manifest["d_model"]
-                )
+                self.manifest |= {"state": "complete"} | store_statistics(self.place, self.shards)
                 self.place.write("manifest.json", _json(self.manifest))
             _sweep(self.place)
         self.claims.close()
@@ -168,39 +165,21 @@ def read_shard_record(place: Location, shard: ShardSpec) -> dict[str, Any]:
     raise UserError(f"{place}/shards/{shard.key}: missing or damaged; extract the store again")
 
 
-def store_statistics(place: Location, shards: list[ShardSpec], d_model: int) -> dict[str, Any]:
-    """Mean, scale s and γ = ‖mean‖/‖std‖ of all shards; Chan et al. 1979's update, in order."""
-    n = 0
-    mean, squares = np.zeros(d_model), np.zeros(d_model)
-    for shard in shards:
-        record = read_shard_record(place, shard)
-        n_new = shard.stop - shard.start
-        delta = np.array(record["mean"]) - mean
-        mean = mean + delta * (n_new / (n + n_new))
-        squares = squares + record["squared_deviations"] + delta**2 * (n * n_new / (n + n_new))
-        n += n_new
-    variance = float((squares / n).sum())
-    scale = float(np.sqrt(d_model / variance)) if variance > 0 else 1.0
-    gamma = float(np.linalg.norm(mean) / np.sqrt(variance)) if variance > 0 else None
-    return {"scale": scale, "gamma": gamma, "mean": [float(m) for m in mean.astype(np.float32)]}
+def store_statistics(place: Location, shards: list[ShardSpec]) -> dict[str, Any]:
+    """Mean, scale and gamma of all shards, from their records, in order."""
+
+    def parts() -> Iterator[tuple[int, np.ndarray]]:
+        for shard in shards:
+            record = read_shard_record(place, shard)
+            mean_and_squares = np.array([record["mean"], record["squared_deviations"]])
+            yield shard.stop - shard.start, mean_and_squares
+
+    return normalizer(parts()).facts()
 
 
 def checksum(array: np.ndarray) -> str:
     """SHA-256 of an array's bytes."""
     return hashlib.sha256(np.ascontiguousarray(array).view(np.uint8).data).hexdigest()
-
-
-def mean_and_squares(stored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and summed squared deviation of every column, in float64: ``[d_model]`` each."""
-    blocks = [stored[i : i + _BLOCK_ROWS] for i in range(0, len(stored), _BLOCK_ROWS)]
-    total = np.zeros(stored.shape[1])
-    for block in blocks:
-        total += block.sum(axis=0, dtype=np.float64)
-    mean = total / len(stored)
-    squares = np.zeros(stored.shape[1])
-    for block in blocks:
-        squares += ((block.astype(np.float64) - mean) ** 2).sum(axis=0)
-    return mean, squares
 
 
 def _parts(proteins: Iterable[Protein]) -> Iterator[list[Protein]]:

@@ -1,4 +1,6 @@
-"""Sparse autoencoders of protein language models, in JAX. Never imports torch.
+"""Sparse autoencoders of protein language models, in JAX.
+
+Only training from a stream (``saejax.streamed``) loads torch, when it starts.
 
 ``load_sae("runs/x")`` gives a trained SAE with its config and provenance.
 """

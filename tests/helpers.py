@@ -37,3 +37,21 @@ def make_stores(folder, proteins, model=None, **settings):
 def make_store(folder, proteins, model=None, site="block1", **settings):
     """Extract proteins with a tiny model at one site."""
     return make_stores(folder, proteins, model, site=(site,), **settings)[0]
+
+
+def fair_esm_names(model):
+    """A state dict as fair-esm's files have it."""
+    fused = {"attention.out": "self_attn.out_proj", "attention.norm": "self_attn_layer_norm",
+             "mlp.norm": "final_layer_norm", "mlp.fc1": "fc1", "mlp.fc2": "fc2"}  # fmt: skip
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        if name.startswith("blocks."):
+            _, n, branch, part, kind = name.split(".")
+            if part == "qkv":
+                for p, chunk in zip("qkv", tensor.chunk(3), strict=True):
+                    tensors[f"layers.{n}.self_attn.{p}_proj.{kind}"] = chunk.clone()
+                continue
+            name = f"layers.{n}.{fused[f'{branch}.{part}']}.{kind}"
+        name = name.replace("embedding.tokens", "embed_tokens")
+        tensors[name.replace("final_norm", "emb_layer_norm_after")] = tensor
+    return tensors

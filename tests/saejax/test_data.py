@@ -1,10 +1,13 @@
 import hashlib
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import saejax.data as data
 from extract.errors import UserError
+from extract.store import ActivationStore
 from saejax.data import ActivationBatches, held_out_rows
 from tests.helpers import make_store, random_proteins
 
@@ -88,3 +91,60 @@ def test_hold_out_is_independent_of_selection_by_hash(tmp_path):
 def test_at_least_one_protein_is_held_out(tmp_path):
     store = make_store(tmp_path / "s", random_proteins(3, 20, 30))
     assert held_out_rows(store, 1e-9).any()
+
+
+def test_consecutive_pools_keep_rows_near_their_place(tiny_store):
+    """Pools of 2,048 rows in the store's order, each permuted by (seed, epoch, pool)."""
+    batches = ActivationBatches(tiny_store, batch_size=100, seed=4, consecutive_rows=2048)
+    rows = tiny_store.read(0, tiny_store.n_rows)
+    for epoch in (0, 1):
+        pools = np.split(rows, range(2048, len(rows), 2048))
+        by_hand = [
+            pool[np.random.default_rng((4, epoch, i)).permutation(len(pool))]
+            for i, pool in enumerate(pools)
+        ]
+        n = batches.batches_per_epoch
+        found = np.concatenate(collect(batches, epoch * n, (epoch + 1) * n))
+        np.testing.assert_array_equal(found, np.concatenate(by_hand)[: n * 100])
+
+
+class Numbered(ActivationStore):
+    """A store whose rows are their numbers."""
+
+    def __init__(self):
+        self.folder, self.n_rows, self.d_model = Path("numbered"), 150_000, 1
+
+    def read(self, start, stop):
+        return np.arange(start, stop, dtype=np.float32)[:, None]
+
+
+def test_order_of_a_store_is_what_it_was():
+    """Runs that were interrupted before an update must go on with the same batches.
+
+    The digest is of 30 batches of row numbers; change it only with a new run format.
+    """
+    numbered = Numbered()
+    keep = np.arange(150_000) % 5 != 0
+    batches = ActivationBatches(numbered, batch_size=7000, seed=3, keep_rows=keep)
+    digest = hashlib.sha256(np.concatenate(collect(batches, 4, 34)).astype("<f4").tobytes())
+    assert digest.hexdigest() == "753debb64434b64eda704ca7acd9897f77337af2e84f1cf22fbe3cb151d1ba2e"
+
+
+def test_only_the_pools_of_the_steps_are_read(tiny_store, monkeypatch):
+    batches = ActivationBatches(tiny_store, batch_size=512, seed=0, consecutive_rows=1024)
+    read, starts = ActivationBatches._read_pool, []
+    monkeypatch.setattr(
+        ActivationBatches, "_read_pool", lambda self, p: (starts.append(p), read(self, p))[1]
+    )
+    assert len(collect(batches, 4, 6)) == 2
+    assert starts == [(0, 2)]
+    assert len(collect(batches, 4, 7)) == 3
+    assert starts == [(0, 2), (0, 2), (0, 3)]
+
+
+def test_leaving_early_stops_the_reader(tiny_store):
+    batches = ActivationBatches(tiny_store, batch_size=100, seed=0, consecutive_rows=1024)
+    steps = batches.iterate(0, 1000)
+    next(steps)
+    steps.close()
+    assert not [t for t in threading.enumerate() if t.name == "prefetch"]

@@ -157,6 +157,17 @@ def test_finished_run_is_left_alone(run, tiny_store, caplog):
     assert (run / "run.json").read_bytes() == before
 
 
+def test_a_run_older_than_a_setting_goes_on(run, tiny_store, tmp_path):
+    shutil.copytree(run, tmp_path / "old")
+    record = json.loads((tmp_path / "old" / "run.json").read_text())
+    for younger in ("source", "pool_shards"):
+        del record["config"][younger]
+    (tmp_path / "old" / "run.json").write_text(json.dumps(record))
+    train(config_of(tiny_store, tmp_path / "old"))
+    with pytest.raises(UserError, match="holds a run with pool_shards None, now 4"):
+        train(config_of(tiny_store, tmp_path / "old", pool_shards=4))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -14,6 +14,7 @@ from extract.weights import load_esm2
 from saejax.config import TrainConfig
 from saejax.train import train
 from steering.torch_sae import TorchSAE
+from tests.helpers import fair_esm_names
 
 PARENT = "esm2_t6_8M_UR50D"
 SITES = ["block0", "block1", "block3", "final"]
@@ -53,24 +54,6 @@ def make_sae():
     return random_sae
 
 
-def _fair_esm_names(model: ESM2) -> dict[str, torch.Tensor]:
-    """A state dict as fair-esm's files have it."""
-    fused = {"attention.out": "self_attn.out_proj", "attention.norm": "self_attn_layer_norm",
-             "mlp.norm": "final_layer_norm", "mlp.fc1": "fc1", "mlp.fc2": "fc2"}  # fmt: skip
-    tensors = {}
-    for name, tensor in model.state_dict().items():
-        if name.startswith("blocks."):
-            _, n, branch, part, kind = name.split(".")
-            if part == "qkv":
-                for p, chunk in zip("qkv", tensor.chunk(3), strict=True):
-                    tensors[f"layers.{n}.self_attn.{p}_proj.{kind}"] = chunk.clone()
-                continue
-            name = f"layers.{n}.{fused[f'{branch}.{part}']}.{kind}"
-        name = name.replace("embedding.tokens", "embed_tokens")
-        tensors[name.replace("final_norm", "emb_layer_norm_after")] = tensor
-    return tensors
-
-
 class Workspace:
     """Files of a whole small path: random weights of ESM2-8M's shape, a store, a run."""
 
@@ -79,7 +62,7 @@ class Workspace:
         self.other_weights = folder / "other.safetensors"
         self.fasta, self.run = folder / "a.fasta", folder / "run"
         torch.manual_seed(3)
-        tensors = _fair_esm_names(ESM2(PARENT, ESM2_SHAPES[PARENT]))
+        tensors = fair_esm_names(ESM2(PARENT, ESM2_SHAPES[PARENT]))
         save_file(tensors, self.weights)
         save_file({k: v for k, v in tensors.items() if "lm_head" not in k}, self.headless)
         save_file(tensors | {"emb_layer_norm_after.bias": torch.ones(320)}, self.other_weights)
