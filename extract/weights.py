@@ -23,9 +23,11 @@ from typing import Literal
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torch import Tensor
 
+from extract.alphabet import ESM_TOKENS, PAD
 from extract.errors import UserError
-from extract.esm import ESM2, ESM2_SHAPES, ESM2Shape
+from extract.esm import ESM2, ESM2_SHAPES, N_POSITIONS, ESM2Shape
 from extract.plm import WeightsInfo
 from extract.state_dicts import Tensors, load_into, read_weights, tensors_sha256
 
@@ -73,7 +75,7 @@ def load_esm2(
         UserError: unknown model, no weights to be had, or a file that does not fit the model.
     """
     shape = model_shape(model)
-    tensors, source = _find(model, Path(weights) if weights else None)
+    tensors, source = find_weights(model, Path(weights) if weights else None)
     esm = build_esm2(model, shape, tensors, source=source, token_dropout=token_dropout, dtype=dtype)
     log.info("parent model: %s in %s, weights: %s, sha256 %s, masked-LM head: %s", model, dtype,
              source, esm.weights.encoder_sha256[:12], esm.weights.lm_head)  # fmt: skip
@@ -122,7 +124,50 @@ def build_esm2(
     return model.eval().requires_grad_(False)
 
 
-def _find(model: str, path: Path | None) -> tuple[Tensors, str]:
+def random_esm2(name: str, *, seed: int = 0, dtype: ComputeType = "float32") -> ESM2:
+    """A published model's size with random weights, for benchmarks: no file is needed."""
+    shape = model_shape(name)
+    return build_esm2(name, shape, random_tensors(shape, seed), source="random", dtype=dtype)
+
+
+def random_tensors(shape: ESM2Shape, seed: int = 0) -> Tensors:
+    """Random weights with fair-esm's names: activations of the size that trained ones give.
+
+    Matrices are normal with variance 1 / inputs, embeddings with variance 1 / 4, biases with
+    variance 0.02²; norms are 1 and 0.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    d = shape.d_model
+
+    def normal(*size: int, std: float) -> Tensor:
+        return torch.empty(size).normal_(std=std, generator=generator)
+
+    def layer(name: str, d_in: int, d_out: int) -> Tensors:
+        weight = normal(d_out, d_in, std=d_in**-0.5)
+        return {f"{name}.weight": weight, f"{name}.bias": normal(d_out, std=0.02)}
+
+    def norm(name: str) -> Tensors:
+        return {f"{name}.weight": torch.ones(d), f"{name}.bias": torch.zeros(d)}
+
+    tensors = {"embed_tokens.weight": normal(len(ESM_TOKENS), d, std=0.5)}
+    if shape.positions == "learned":
+        tensors["embed_positions.weight"] = normal(PAD + 1 + N_POSITIONS, d, std=0.5)
+        tensors |= norm("emb_layer_norm_before")
+    for n in range(shape.n_blocks):
+        for projection in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            tensors |= layer(f"layers.{n}.self_attn.{projection}", d, d)
+        tensors |= layer(f"layers.{n}.fc1", d, 4 * d) | layer(f"layers.{n}.fc2", 4 * d, d)
+        tensors |= norm(f"layers.{n}.self_attn_layer_norm") | norm(f"layers.{n}.final_layer_norm")
+    tensors |= norm("emb_layer_norm_after") | layer("lm_head.dense", d, d)
+    return tensors | norm("lm_head.layer_norm") | {"lm_head.bias": torch.zeros(len(ESM_TOKENS))}
+
+
+def find_weights(model: str, path: Path | None) -> tuple[Tensors, str]:
+    """Tensors with fair-esm's names from the first place that has them, and words for where.
+
+    Raises:
+        UserError: no such file, a damaged one, or no weights to be had.
+    """
     if path is not None:
         if not path.is_file():
             raise UserError(f"{path}: no such weights file; check --weights")
