@@ -1,28 +1,34 @@
-"""ESM2 on fair-esm's weights, with a forward pass of our own: packed, fused, stopped early."""
+"""ESM2, ESM-1b and ESM-1v on fair-esm's weights, with a forward pass of our own.
+
+It is packed, stops at the site that is asked for, and multiplies as ``kernels.py`` says.
+"""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Complex, Float, Int
 from torch import Tensor, nn
 
-from extract.alphabet import AMINO_ACID_TOKENS, CLS, EOS, ESM_TOKENS, MASK, residue_tokens
+from extract import kernels
+from extract.alphabet import AMINO_ACID_TOKENS, CLS, EOS, ESM_TOKENS, MASK, PAD, residue_tokens
 from extract.errors import UserError
 from extract.plm import PackedTokens, ProteinLM, WeightsInfo
 
 
 class ESM2Shape(NamedTuple):
-    """Size of a published ESM2."""
+    """Size of a published ESM2 or ESM-1, and how it knows positions."""
 
     n_blocks: int
     d_model: int
     n_heads: int
+    positions: Literal["rotary", "learned"] = "rotary"
+    """Queries and keys are rotated (ESM2), or a learned vector is added to the input (ESM-1)."""
 
 
 ESM2_SHAPES = {
@@ -35,44 +41,71 @@ ESM2_SHAPES = {
 }
 """Published ESM2 models: Lin et al. 2023, Science 379:1123, table S1."""
 
+ESM2_SHAPES |= {
+    name: ESM2Shape(33, 1280, 20, positions="learned")
+    for name in ("esm1b_t33_650M_UR50S", *(f"esm1v_t33_650M_UR90S_{n}" for n in range(1, 6)))
+}
+"""ESM-1b (Rives et al. 2021, PNAS 118:e2016239118) and the five ESM-1v (Meier et al. 2021)."""
 
-class Rotary(NamedTuple):
-    """Rotary position tables of a packed batch (Su et al. 2021, arXiv 2104.09864)."""
+N_POSITIONS = 1024
+"""Learned positions, of tokens; their table begins with ``PAD + 1`` rows that are never used."""
 
-    cos: Float[Tensor, "tokens 1 d_head"]
-    sin: Float[Tensor, "tokens 1 d_head"]
-
-    def rotate(self, x: Float[Tensor, "tokens heads d_head"]) -> Tensor:
-        """Rotate queries or keys by their position."""
-        low, high = x.chunk(2, dim=-1)
-        return x * self.cos + torch.cat((-high, low), dim=-1) * self.sin
+Rotation = Complex[Tensor, "rows half_d"]
 
 
 class _Embedding(nn.Module):
-    """Token embeddings with ESM2's token dropout, the output of ``block0``.
+    """Token embeddings with ESM2's token dropout, and for ESM-1 positions: ``block0``.
 
     A masked token embeds to zero; each sequence is scaled by (1 - 0.15·0.8) / (1 - its masked
     fraction), special tokens counted in the fraction (fair-esm, ``esm/model/esm2.py``).
     """
 
-    def __init__(self, d_model: int, token_dropout: bool) -> None:
+    def __init__(self, shape: ESM2Shape, token_dropout: bool) -> None:
         super().__init__()
-        self.tokens = nn.Embedding(len(ESM_TOKENS), d_model)
+        self.tokens = nn.Embedding(len(ESM_TOKENS), shape.d_model)
         self.token_dropout = token_dropout
+        self.positions: nn.Embedding | None = None
+        self.norm: nn.LayerNorm | None = None
+        if shape.positions == "learned":
+            self.positions = nn.Embedding(PAD + 1 + N_POSITIONS, shape.d_model)
+            self.norm = nn.LayerNorm(shape.d_model)
 
     def forward(self, tokens: PackedTokens) -> Float[Tensor, "tokens d_model"]:
-        """Embeddings of a packed batch."""
-        x = self.tokens(tokens.ids)
-        if not self.token_dropout:
-            return x
-        masked = tokens.ids == MASK
-        lengths = torch.tensor(tokens.lengths, device=x.device)
-        sequence = torch.repeat_interleave(torch.arange(len(lengths), device=x.device), lengths)
-        n_masked = torch.zeros(len(lengths), device=x.device).index_add_(
-            0, sequence, masked.float()
-        )
-        scale = (1 - 0.15 * 0.8) / (1 - n_masked / lengths)
-        return x.masked_fill(masked[:, None], 0.0) * scale[sequence][:, None].to(x.dtype)
+        """Embeddings of a packed batch, summed in float32."""
+        x = self.tokens(tokens.ids).float()
+        if self.token_dropout:
+            masked = tokens.ids == MASK
+            x = x.masked_fill(masked[:, None], 0.0) * _dropout_scale(masked, tokens.lengths)
+        if self.positions is not None:
+            x = x + self.positions(_positions(tokens.lengths, x.device) + PAD + 1)
+        x = x.to(self.tokens.weight.dtype)
+        return x if self.norm is None else self.norm(x)
+
+
+def _dropout_scale(masked: Tensor, lengths: Sequence[int]) -> Float[Tensor, "tokens 1"]:
+    """Scale of every token of a packed batch, that of its sequence."""
+    counts = torch.tensor(lengths, device=masked.device)
+    sequence = torch.repeat_interleave(torch.arange(len(counts), device=masked.device), counts)
+    n_masked = torch.zeros(len(counts), device=masked.device)
+    n_masked = n_masked.index_add_(0, sequence, masked.float())
+    return ((1 - 0.15 * 0.8) / (1 - n_masked / counts))[sequence][:, None]
+
+
+def _positions(lengths: Sequence[int], device: torch.device) -> Int[Tensor, " tokens"]:
+    """0, 1, 2 ... within each sequence."""
+    return torch.cat([torch.arange(n, device=device) for n in lengths])
+
+
+def pair_order(shape: ESM2Shape) -> Int[Tensor, " d_model"]:
+    """Rows of fair-esm's query and key weights in our order.
+
+    fair-esm rotates dimensions i and i + d_head / 2 together; we keep such pairs side by side,
+    where they are one complex number. Scores do not notice. ESM-1 rotates nothing.
+    """
+    rows = torch.arange(shape.d_model)
+    if shape.positions == "learned":
+        return rows
+    return rows.view(shape.n_heads, 2, -1).transpose(1, 2).flatten()
 
 
 class _Attention(nn.Module):
@@ -85,11 +118,10 @@ class _Attention(nn.Module):
         self.qkv = nn.Linear(shape.d_model, 3 * shape.d_model)
         self.out = nn.Linear(shape.d_model, shape.d_model)
 
-    def forward(self, x: Tensor, lengths: tuple[int, ...], rotary: Rotary) -> Tensor:
+    def forward(self, x: Tensor, lengths: tuple[int, ...], rotation: Rotation | None) -> Tensor:
         """Attention within each sequence of the stream ``x [tokens, d_model]``."""
-        qkv = _linear(self.qkv, self.norm(x)).view(len(x), 3, self.n_heads, -1)
-        q, k, v = rotary.rotate(qkv[:, 0]), rotary.rotate(qkv[:, 1]), qkv[:, 2]
-        return _linear(self.out, _attend_within(q, k, v, lengths).reshape(len(x), -1))
+        qkv = kernels.linear(self.qkv, self.norm(x))
+        return kernels.linear(self.out, kernels.attention(qkv, lengths, self.n_heads, rotation))
 
 
 class _MLP(nn.Module):
@@ -103,47 +135,20 @@ class _MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Two layers on every token of ``x [tokens, d_model]``."""
-        return _linear(self.fc2, F.gelu(_linear(self.fc1, self.norm(x))))
+        return kernels.mlp(self.fc1, self.fc2, self.norm(x))
 
 
 class _Block(nn.Module):
-    """One pre-norm transformer block of ESM2; its output is the residual stream after it."""
+    """One pre-norm transformer block; its output is the residual stream after it."""
 
     def __init__(self, shape: ESM2Shape) -> None:
         super().__init__()
         self.attention, self.mlp = _Attention(shape), _MLP(shape)
 
-    def forward(self, x: Tensor, lengths: tuple[int, ...], rotary: Rotary) -> Tensor:
+    def forward(self, x: Tensor, lengths: tuple[int, ...], rotation: Rotation | None) -> Tensor:
         """Attention and MLP, each added to the stream ``x [tokens, d_model]``."""
-        x = x + self.attention(x, lengths, rotary)
+        x = x + self.attention(x, lengths, rotation)
         return x + self.mlp(x)
-
-
-def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """``layer(x)``; for inference on a CPU through oneDNN.
-
-    Its float32 product is as exact as the default one and 1.3 to 2 times faster at these shapes.
-    """
-    on_cpu = x.device.type == "cpu" and x.dtype == torch.float32
-    if not on_cpu or torch.is_grad_enabled() or not torch.backends.mkldnn.is_available():
-        return layer(x)
-    return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "none", [], "")
-
-
-def _attend_within(q: Tensor, k: Tensor, v: Tensor, lengths: tuple[int, ...]) -> Tensor:
-    """Attention within each sequence of a packed ``[T, heads, d_head]`` batch.
-
-    Neighbouring sequences of one length share a call.
-    """
-    outputs, start = [], 0
-    for n, group in itertools.groupby(lengths):
-        count = sum(1 for _ in group)
-        rows = slice(start, start + n * count)
-        q4, k4, v4 = (t[rows].view(count, n, *t.shape[1:]).transpose(1, 2) for t in (q, k, v))
-        out = F.scaled_dot_product_attention(q4, k4, v4)
-        outputs.append(out.transpose(1, 2).reshape(n * count, *q.shape[1:]))
-        start = rows.stop
-    return torch.cat(outputs)
 
 
 class LMHead(nn.Module):
@@ -156,12 +161,13 @@ class LMHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(len(ESM_TOKENS)))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Float[Tensor, "tokens vocabulary"]:
-        """Logits from the ``final`` representation."""
-        return F.linear(self.layer_norm(F.gelu(self.dense(x))), embedding, self.bias)
+        """Logits from the ``final`` representation, in float32."""
+        x = self.layer_norm(F.gelu(self.dense(x)))
+        return F.linear(x.float(), embedding.float(), self.bias.float())
 
 
 class ESM2(nn.Module, ProteinLM):
-    """ESM2 (Lin et al. 2023) on fair-esm's weights, packed. Build it with ``weights.load_esm2``."""
+    """An ESM2, ESM-1b or ESM-1v, packed. Build it with ``weights.load_esm2``."""
 
     max_residues = 1022
     mask_token = MASK
@@ -173,13 +179,10 @@ class ESM2(nn.Module, ProteinLM):
         self.d_model, self.n_blocks = shape.d_model, shape.n_blocks
         self.token_dropout = token_dropout
         self.weights = WeightsInfo("random", "", "none", "")
-        self.embedding = _Embedding(shape.d_model, token_dropout)
+        self.embedding = _Embedding(shape, token_dropout)
         self.blocks = nn.ModuleList(_Block(shape) for _ in range(shape.n_blocks))
         self.final_norm = nn.LayerNorm(shape.d_model)
         self.lm_head: LMHead | None = LMHead(shape.d_model)
-        d_head = shape.d_model // shape.n_heads
-        frequencies = 1.0 / 10000 ** (torch.arange(0, d_head, 2).float() / d_head)
-        self.register_buffer("frequencies", frequencies, persistent=False)
 
     def tokenize(self, sequences: Sequence[str]) -> PackedTokens:
         """``<cls> residues <eos>`` of every sequence, packed."""
@@ -191,6 +194,11 @@ class ESM2(nn.Module, ProteinLM):
     def device(self) -> torch.device:
         """Where the model runs."""
         return self.embedding.tokens.weight.device
+
+    @property
+    def compute_dtype(self) -> str:
+        """Number format of weights, products and the residual stream."""
+        return str(self.embedding.tokens.weight.dtype).removeprefix("torch.")
 
     @property
     def sites(self) -> list[str]:
@@ -207,8 +215,8 @@ class ESM2(nn.Module, ProteinLM):
             return self.final_norm(x)
         if not part:
             return x
-        rotary, last = self._rotary(tokens.lengths, x), self._block(block)
-        attention = last.attention(x, tokens.lengths, rotary)
+        last = self._block(block)
+        attention = last.attention(x, tokens.lengths, self._rotation(tokens.lengths))
         return attention if part == "attn" else last.mlp(x + attention)
 
     def logits(self, tokens: PackedTokens) -> Float[Tensor, "tokens vocabulary"]:
@@ -269,13 +277,13 @@ class ESM2(nn.Module, ProteinLM):
         return block
 
     def _run_blocks(self, x: Tensor, lengths: tuple[int, ...], first: int, stop: int) -> Tensor:
-        rotary = self._rotary(lengths, x)
+        rotation = self._rotation(lengths)
         for block in itertools.islice(self.blocks, first, stop):
-            x = block(x, lengths, rotary)
+            x = block(x, lengths, rotation)
         return x
 
-    def _rotary(self, lengths: tuple[int, ...], x: Tensor) -> Rotary:
-        positions = torch.cat([torch.arange(n, device=x.device) for n in lengths])
-        angles = positions[:, None] * self.get_buffer("frequencies")
-        angles = torch.cat((angles, angles), dim=-1)[:, None]
-        return Rotary(angles.cos().to(x.dtype), angles.sin().to(x.dtype))
+    def _rotation(self, lengths: tuple[int, ...]) -> Rotation | None:
+        if self.shape.positions == "learned":
+            return None
+        n_heads = self.shape.n_heads
+        return kernels.rotation_of(lengths, n_heads, self.d_model // n_heads, self.device)

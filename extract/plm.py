@@ -108,6 +108,11 @@ class ProteinLM(ABC):
         """The module whose output *is* the activations at ``site``: hook this to edit them."""
 
     @property
+    def compute_dtype(self) -> str:
+        """Number format of weights, products and the residual stream: float32 or bfloat16."""
+        return "float32"
+
+    @property
     @abstractmethod
     def sites(self) -> list[str]:
         """Every site of this model, in the order in which a forward pass reaches them."""
@@ -162,6 +167,7 @@ class ProteinLM(ABC):
             "d_model": self.d_model,
             "n_blocks": self.n_blocks,
             "token_dropout": self.token_dropout,
+            "compute_dtype": self.compute_dtype,
             "weights": {"source": weights.source, "encoder_sha256": weights.encoder_sha256},
             "lm_head": {"source": weights.lm_head, "sha256": weights.lm_head_sha256},
         }

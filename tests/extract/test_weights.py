@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 import extract.weights as weights
 from extract.errors import UserError
 from extract.esm import ESM2_SHAPES, ESM2Shape
-from extract.weights import build_esm2, load_esm2, read_weights, tensors_sha256
+from extract.state_dicts import HF_BLOCK_NAMES, read_weights, tensors_sha256
+from extract.weights import build_esm2, load_esm2
 
 SHAPE = ESM2Shape(2, 16, 2)
 
@@ -48,7 +49,7 @@ def as_fair_esm_file(tensors, path):
 
 def as_hugging_face(tensors):
     """The names of transformers' EsmForMaskedLM."""
-    inverse = {v: k for k, v in weights._HF_BLOCK_NAMES.items()}
+    inverse = {v: k for k, v in HF_BLOCK_NAMES.items()}
     out = {
         "esm.embeddings.position_ids": torch.arange(4),
         "esm.contact_head.regression.bias": torch.ones(1),

@@ -48,10 +48,10 @@ def edit_by_hand(sae: TorchSAE, x: Tensor, clamps: dict[int, float], rows: list[
 def logits_by_hand(model: ESM2, tokens: PackedTokens, site: str, change) -> Tensor:
     """The model's layers called one by one, the residual stream changed at one site."""
     x = model.embedding(tokens)
-    rotary = model._rotary(tokens.lengths, x)
+    rotation = model._rotation(tokens.lengths)
     x = change(x) if site == "block0" else x
     for n, block in enumerate(model.blocks, start=1):
-        x = block(x, tokens.lengths, rotary)
+        x = block(x, tokens.lengths, rotation)
         x = change(x) if site == f"block{n}" else x
     x = model.final_norm(x)
     x = change(x) if site == "final" else x

@@ -1,0 +1,1 @@
+"""Speed and accuracy of extraction, measured; ``docs/benchmarks.md`` has the results."""
