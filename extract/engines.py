@@ -62,7 +62,11 @@ def load_model(config: ExtractConfig, worker: Worker, *, on_cpu: bool = False) -
     elif device is None and torch.cuda.is_available():
         device = f"cuda:{worker.local_rank % torch.cuda.device_count()}"
     return load_parent(
-        config.model, weights=config.weights, token_dropout=config.token_dropout, device=device
+        config.model,
+        weights=config.weights,
+        token_dropout=config.token_dropout,
+        device=device,
+        dtype=config.compute,
     )
 
 

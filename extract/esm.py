@@ -185,7 +185,17 @@ class ESM2(nn.Module, ProteinLM):
         self.lm_head: LMHead | None = LMHead(shape.d_model)
 
     def tokenize(self, sequences: Sequence[str]) -> PackedTokens:
-        """``<cls> residues <eos>`` of every sequence, packed."""
+        """``<cls> residues <eos>`` of every sequence, packed.
+
+        Raises:
+            UserError: an ESM-1 and a sequence with more residues than it has positions for.
+        """
+        longest = max(map(len, sequences))
+        if self.shape.positions == "learned" and longest > self.max_residues:
+            raise UserError(
+                f"a sequence has {longest} residues, but {self.name} has positions for "
+                f"{self.max_residues}; lower --max-residues"
+            )
         ids = [np.concatenate(([CLS], residue_tokens(s), [EOS])) for s in sequences]
         packed = torch.from_numpy(np.concatenate(ids)).to(self.device)
         return PackedTokens(packed, tuple(len(i) for i in ids))

@@ -44,7 +44,7 @@ def facts(place: Location) -> dict[str, str]:
         "state": f"{manifest['state']}, {len(done):,} of {len(shards):,} shards, {rows:,} of "
         f"{manifest['n_rows']:,} residues",
         "parent": f"{parent['name']}, token dropout {'on' if parent['token_dropout'] else 'off'}, "
-        f"computed in {parent.get('compute_dtype', 'float32')}",
+        f"computed in {parent['compute_dtype']}",
         "weights": f"{parent['weights']['source']}, sha256 "
         f"{parent['weights']['encoder_sha256'][:16]}",
         "site": f"{manifest['site']}, {manifest['d_model']} dimensions",

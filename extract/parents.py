@@ -22,7 +22,8 @@ class Family(NamedTuple):
     names: Collection[str]
     """What ``--model`` calls them."""
     load: Callable[..., ProteinLM]
-    """Called with a name and ``weights``, ``token_dropout``, ``device``."""
+    """Called with a name, ``weights``, ``token_dropout``, ``device``, and ``dtype`` if that is not
+    float32."""
 
 
 FAMILIES = (Family(ESM2_SHAPES, load_esm2), Family(UNIREP_SHAPES, load_unirep))
@@ -56,6 +57,7 @@ def load_parent(
     weights: str | Path | None = None,
     token_dropout: bool = True,
     device: str | None = None,
+    dtype: str = "float32",
 ) -> ProteinLM:
     """Load a parent for inference.
 
@@ -66,16 +68,18 @@ def load_parent(
         token_dropout: ESM2's 0.88 embedding scale (the default of fair-esm and Hugging Face).
             Parents that have none, such as UniRep, ignore it and record False.
         device: a torch device; by default the first GPU, else the CPU.
+        dtype: number format of the forward pass, "float32" or "bfloat16".
 
     Raises:
-        UserError: unknown model, no weights to be had, a file that does not fit the model, or a
+        UserError: unknown model or format, no weights to be had, a file that does not fit the model, or a
             loader of your own that fails.
     """
     if ":" in check_parent_name(name):
         load = partial(load_custom, name)
     else:
         load = partial(next(f.load for f in FAMILIES if name in f.names), name)
-    return load(weights=weights, token_dropout=token_dropout, device=device)
+    settings = {} if dtype == "float32" else {"dtype": dtype}
+    return load(weights=weights, token_dropout=token_dropout, device=device, **settings)
 
 
 def load_parent_of(
@@ -83,6 +87,7 @@ def load_parent_of(
     *,
     weights: str | Path | None = None,
     device: str | None = None,
+    dtype: str = "float32",
     model: str | None = None,
 ) -> ProteinLM:
     """Load the parent that a store's manifest names; whether its weights fit is checked later.
@@ -91,6 +96,7 @@ def load_parent_of(
         manifest: of a store, or of the store that an SAE was trained on.
         weights: as in :func:`load_parent`.
         device: a torch device; by default the first GPU, else the CPU.
+        dtype: number format of the forward pass, whatever the store's was.
         model: must name the parent when its loader is a user's own: a manifest may come from a
             stranger, so it alone never decides which code is imported and called.
 
@@ -103,5 +109,10 @@ def load_parent_of(
             f"the parent is {parent['name']}, code that does not come with this project; if you "
             f"know it, allow it with --model {parent['name']}"
         )
-    dropout = parent["token_dropout"]
-    return load_parent(parent["name"], weights=weights, token_dropout=dropout, device=device)
+    return load_parent(
+        parent["name"],
+        weights=weights,
+        token_dropout=parent["token_dropout"],
+        device=device,
+        dtype=dtype,
+    )

@@ -41,6 +41,7 @@ def load_unirep(
     weights: str | Path | None = None,
     token_dropout: bool = True,
     device: str | None = None,
+    dtype: str = "float32",
 ) -> UniRep:
     """Load a UniRep for inference, in float32, and say in the log which weights it has.
 
@@ -54,11 +55,14 @@ def load_unirep(
             installed package's.
         token_dropout: ignored; UniRep has none.
         device: a torch device; by default the first GPU, else the CPU.
+        dtype: float32, the only number format there is for it.
 
     Raises:
-        UserError: unknown model, no package, or a file that is damaged or does not fit the model.
+        UserError: unknown model or format, no package, or a file that is damaged or does not fit the model.
     """
     del token_dropout
+    if dtype != "float32":
+        raise UserError(f"--compute {dtype}: {model} runs in float32 only; leave --compute away")
     shape = unirep_shape(model)
     path = _package_file(model, shape) if weights is None else _given_file(Path(weights))
     published = file_sha256(path) == PUBLISHED_SHA256[model]

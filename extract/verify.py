@@ -119,7 +119,11 @@ def recompute(store: ActivationStore, config: VerifyConfig) -> tuple[float, int,
     from extract.parents import load_parent_of
 
     model = load_parent_of(
-        store.manifest, weights=config.weights, device=config.device, model=config.model
+        store.manifest,
+        weights=config.weights,
+        device=config.device,
+        dtype=store.manifest["parent"]["compute_dtype"],
+        model=config.model,
     )
     found = {"parent": model.describe(), "site": store.site, "d_model": model.d_model}
     require_same_parent(store.manifest, found, what=f"store {store.place} and these weights")
@@ -134,7 +138,7 @@ def recompute(store: ActivationStore, config: VerifyConfig) -> tuple[float, int,
         )[store.site]
         identical += np.array_equal(stored, again)
         worst = max(worst, relative_error(again, stored))
-        kinds = (store.manifest["dtype"], store.manifest["parent"].get("compute_dtype", "float32"))
+        kinds = (store.manifest["dtype"], store.manifest["parent"]["compute_dtype"])
         limit = max(TOLERANCE[kind] for kind in kinds)
         if not worst <= limit:
             raise UserError(

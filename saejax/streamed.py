@@ -201,6 +201,7 @@ def _load_parent(config: TrainConfig, device: str) -> ProteinLM:
         weights=settings.weights,
         token_dropout=settings.token_dropout,
         device=device,
+        dtype=settings.compute,
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from extract.alphabet import MASK
+from extract.errors import UserError
 from extract.esm import ESM2_SHAPES, ESM2Shape
 from extract.plm import PackedTokens
 from extract.state_dicts import HF_BLOCK_NAMES, HF_OUTER_NAMES, tensors_sha256
@@ -172,3 +173,10 @@ def test_bfloat16_is_close_and_described(monkeypatch):
             assert b.dtype == torch.bfloat16
             assert (a - b).norm() < 0.02 * a.norm(), site
         assert rounded.logits(tokens).dtype == torch.float32
+
+
+def test_a_sequence_without_positions_is_refused():
+    model = build_esm2("tiny-esm1", SHAPE, noisy_tensors(), source="test")
+    model.residual(model.tokenize(["A" * 1022]), "block0")
+    with pytest.raises(UserError, match="1023 residues, but tiny-esm1 has positions for 1022"):
+        model.tokenize(["MK", "A" * 1023])

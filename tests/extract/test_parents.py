@@ -223,3 +223,8 @@ def test_a_manifest_alone_runs_no_code(allowed):
     """A store may come from a stranger: naming os:abort in it must do nothing."""
     with pytest.raises(UserError, match="allow it with --model os:abort"):
         load_parent_of({"parent": {"name": "os:abort", "token_dropout": True}}, model=allowed)
+
+
+def test_a_number_format_that_a_parent_lacks_is_refused():
+    with pytest.raises(UserError, match="--compute bfloat16: unirep_64 runs in float32 only"):
+        load_parent("unirep_64", dtype="bfloat16")
