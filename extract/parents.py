@@ -71,8 +71,8 @@ def load_parent(
         dtype: number format of the forward pass, "float32" or "bfloat16".
 
     Raises:
-        UserError: unknown model or format, no weights to be had, a file that does not fit the model, or a
-            loader of your own that fails.
+        UserError: unknown model or format, no weights to be had, a file that does not fit the
+            model, or a loader of your own that fails.
     """
     if ":" in check_parent_name(name):
         load = partial(load_custom, name)

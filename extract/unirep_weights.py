@@ -58,7 +58,8 @@ def load_unirep(
         dtype: float32, the only number format there is for it.
 
     Raises:
-        UserError: unknown model or format, no package, or a file that is damaged or does not fit the model.
+        UserError: unknown model or format, no package, or a file that is damaged or does not fit
+            the model.
     """
     del token_dropout
     if dtype != "float32":

@@ -25,9 +25,9 @@ from tqdm import tqdm
 from experiments.benchmarks.contestants import fair_esm, sites_of_fair_esm, tensors_of
 from extract.errors import UserError, run_cli
 from extract.esm import ESM2, ESM2_SHAPES
-from extract.fasta import read_fasta
 from extract.files import write_atomically, write_json_atomically
 from extract.pipeline import residue_activations
+from extract.selection import read_fasta
 from extract.weights import build_esm2
 
 if TYPE_CHECKING:

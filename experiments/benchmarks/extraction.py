@@ -34,8 +34,8 @@ import tyro
 from tqdm import tqdm
 
 from extract.errors import UserError, run_cli
-from extract.fasta import read_fasta
 from extract.files import versions, write_atomically, write_json_atomically
+from extract.selection import read_fasta
 
 log = logging.getLogger(__name__)
 
