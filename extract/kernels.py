@@ -27,8 +27,8 @@ ROW_MULTIPLE = 32
 """The last tile is filled up with zero rows to a multiple of this."""
 KEY_MULTIPLE = 16
 """A sequence's scores are computed for this multiple of keys and queries."""
-SCORES_AT_ONCE = 2**21
-"""Attention scores in memory at a time (8 MiB): as many heads as fit, at least one."""
+SCORES_AT_ONCE = 2**20
+"""Attention scores in memory at a time (4 MiB): as many heads as fit, at least one."""
 SAFE_SUM = 2.0**100
 """Softmax sums outside 1/this to this are computed again with the maximum taken off first."""
 
@@ -72,8 +72,8 @@ def attention(
         q, k = qk.reshape(n, 2, n_heads, -1).unbind(1)
         return _attend(q, k, qkv[:, 2 * d :].view(n, n_heads, -1), lengths).flatten(1)
     turned = n if rotation is None else len(rotation)
-    rows = torch.zeros(turned + KEY_MULTIPLE, 3 * d)  # zeros: keys behind the last sequence
-    rows[:n] = qkv
+    rows = torch.empty(turned + KEY_MULTIPLE, 3 * d)
+    rows[:n], rows[n:] = qkv, 0  # zeros are the keys behind the last sequence
     if rotation is not None:
         _pairs(rows[:turned, : 2 * d], d).mul_(rotation[:, None])
     rows[:, :d] *= math.log2(math.e) / math.sqrt(d // n_heads)  # exp(x) = 2^(x log2 e)
