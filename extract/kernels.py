@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -31,6 +32,9 @@ SCORES_AT_ONCE = 2**20
 """Attention scores in memory at a time (4 MiB): as many heads as fit, at least one."""
 SAFE_SUM = 2.0**100
 """Softmax sums outside 1/this to this are computed again with the maximum taken off first."""
+
+_precision_setting = threading.Lock()
+"""Held while PyTorch's process-wide setting is changed."""
 
 
 def linear(layer: nn.Linear, x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows d_out"]:
@@ -159,6 +163,7 @@ def _attend_one(q: Tensor, k: Tensor, v: Tensor, scratch: Tensor, out: Tensor) -
     """
     n, (n_heads, padded, _) = len(out), q.shape
     sums = torch.empty(n_heads, padded)
+    values = F.pad(v[:, :n], (0, 0, 0, padded - n))  # a neighbour's NaN would pass a weight of 0
     at_once = max(1, min(n_heads, SCORES_AT_ONCE // padded**2))
     for first in range(0, n_heads, at_once):
         heads = slice(first, min(first + at_once, n_heads))
@@ -168,7 +173,7 @@ def _attend_one(q: Tensor, k: Tensor, v: Tensor, scratch: Tensor, out: Tensor) -
         scratch[: _shared_evenly(size)].exp2_()
         scores[:, :, n:] = 0
         torch.sum(scores, -1, out=sums[heads])
-        averages = torch.bmm(scores, v[heads])[:, :n]
+        averages = torch.bmm(scores, values[heads])[:, :n]
         torch.div(averages, sums[heads, :n, None], out=out[:, heads].transpose(0, 1))
     low, high = sums[:, :n].aminmax()
     if not (low > 1 / SAFE_SUM and high < SAFE_SUM):
@@ -214,12 +219,13 @@ def onednn_products() -> Iterator[None]:
     of bfloat16 alone, which is what :func:`exact_onednn_products` finds out.
     """
     matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    before = matmul.fp32_precision
-    matmul.fp32_precision = "bf16"
-    try:
-        yield
-    finally:
-        matmul.fp32_precision = before
+    with _precision_setting:
+        before = matmul.fp32_precision
+        matmul.fp32_precision = "bf16"
+        try:
+            yield
+        finally:
+            matmul.fp32_precision = before
 
 
 @functools.cache

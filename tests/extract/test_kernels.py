@@ -74,6 +74,16 @@ def test_scores_beyond_floats_exponent(path):
     assert torch.equal(found[:start], clean[:start])
 
 
+def test_a_broken_sequence_spoils_no_other(path):
+    clean, qkv = random_qkv(), random_qkv()
+    start, stop = sum(LENGTHS[:2]), sum(LENGTHS[:3])
+    qkv[start:stop] = torch.nan
+    found, expected = (kernels.attention(x, LENGTHS, N_HEADS, rotation()) for x in (qkv, clean))
+    assert found[start:stop].isnan().all()
+    assert torch.equal(found[:start], expected[:start])
+    assert torch.equal(found[stop:], expected[stop:])
+
+
 def test_heads_in_several_portions(monkeypatch):
     qkv = random_qkv()
     monkeypatch.setattr(kernels, "SCORES_AT_ONCE", 2 * 80**2)
