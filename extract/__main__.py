@@ -30,10 +30,16 @@ def _extract() -> None:
     from extract.estimate import estimate
     from extract.fasta import read_records
     from extract.launch import worker_from_environment
-    from extract.parents import check_parent_name
+    from extract.parents import check_device, check_parent_name, check_sites
+    from extract.prepare import refuse_foreign_folder
 
     check_parent_name(config.model)
-    next(read_records(config.fasta), None)  # a bad file is told before a large model is loaded
+    # what can be told before a large model is loaded
+    check_sites(config.model, config.site)
+    check_device(config.device)
+    for place in config.places():
+        refuse_foreign_folder(place)
+    next(read_records(config.fasta), None)
     if config.dry_run:
         estimate(config)
     else:

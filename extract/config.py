@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from extract.errors import UserError
+from extract.fasta import MAX_POSITION
 from extract.location import Location
 from extract.selection import Selection, TooLong
 from extract.store import CHUNK_ROWS
@@ -78,7 +79,7 @@ class ExtractConfig:
             raise UserError(f"--processes ({self.processes}) must be at least 1")
         if not self.site or len(set(self.site)) < len(self.site):
             raise UserError(f"--site ({' '.join(self.site)}): name at least one site, each once")
-        self.selection(self.max_residues or self.min_residues)
+        self.selection(MAX_POSITION)
 
     def selection(self, longest: int) -> Selection:
         """Which sequences to use, with a parent that takes up to ``longest`` residues."""

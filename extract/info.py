@@ -42,7 +42,7 @@ def facts(place: Location) -> dict[str, str]:
     found = {
         "store": str(place),
         "state": f"{manifest['state']}, {len(done):,} of {len(shards):,} shards, {rows:,} of "
-        f"{manifest['n_rows']:,} residues",
+        f"{manifest['n_rows']:,} residues (not checked here: verify does)",
         "parent": f"{parent['name']}, token dropout {'on' if parent['token_dropout'] else 'off'}, "
         f"computed in {parent['compute_dtype']}",
         "weights": f"{parent['weights']['source']}, sha256 "

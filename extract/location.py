@@ -22,6 +22,9 @@ from extract.errors import UserError, is_disk_full
 
 _REMOTE = re.compile(r"^(s3|gs):/{1,2}(?=[^/])")
 
+REMOTE_TIMEOUT_S = 60.0
+"""How long an object store may take to answer about one small file, retries included."""
+
 
 @dataclass(frozen=True)
 class Location:
@@ -78,20 +81,20 @@ class Location:
     def read(self, key: str) -> bytes | None:
         """A whole file; None if there is none."""
         with self._one_line(key):
-            result = self._store().read(key).result()
+            result = self._store().read(key).result(self._timeout)
         return bytes(result.value) if result.state == "value" else None
 
     def write(self, key: str, data: bytes) -> None:
         """Write a file, whole or not at all, and durably."""
         with self._one_line(key):
-            self._store().write(key, data).result()
+            self._store().write(key, data).result(self._timeout)
 
     def names(self, folder: str = "") -> list[str]:
         """Names of the files below ``folder``, sorted; lock files left by a crash are none."""
         prefix = f"{folder}/" if folder else ""
         end = prefix[:-1] + chr(ord("/") + 1) if prefix else ""
         with self._one_line(folder):
-            keys = self._store().list(ts.KvStore.KeyRange(prefix, end)).result()
+            keys = self._store().list(ts.KvStore.KeyRange(prefix, end)).result(self._timeout)
         found = sorted(key.decode().removeprefix(prefix) for key in keys)
         return [name for name in found if not name.endswith(".__lock")]
 
@@ -99,13 +102,18 @@ class Location:
         """Remove files; missing ones are no error."""
         for key in keys:
             with self._one_line(key):
-                self._store().write(key, None).result()
+                self._store().write(key, None).result(self._timeout)
 
     @contextmanager
     def _one_line(self, key: str) -> Iterator[None]:
         """TensorStore's errors as one line that names the place; a full disk as it is."""
         try:
             yield
+        except TimeoutError as error:
+            raise UserError(
+                f"{self}: no answer within {REMOTE_TIMEOUT_S:.0f} s; check address, network "
+                "and credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile)"
+            ) from error
         except (ValueError, OSError) as error:
             if is_disk_full(error):
                 raise
@@ -113,6 +121,10 @@ class Location:
                 f"{self}/{key}: can't be reached ({str(error)[:200]}); check the path and its "
                 "permissions"
             ) from error
+
+    @property
+    def _timeout(self) -> float | None:
+        return None if self.is_local else REMOTE_TIMEOUT_S
 
     def _store(self) -> ts.KvStore:
         with self._one_line(""):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from extract.custom_parent import check_loader_name, load_custom
 from extract.errors import UserError
-from extract.esm import ESM2_SHAPES
+from extract.esm import ESM2, ESM2_SHAPES
 from extract.plm import ProteinLM
 from extract.unirep import UNIREP_SHAPES
 from extract.unirep_weights import load_unirep
@@ -78,8 +80,33 @@ def load_parent(
         load = partial(load_custom, name)
     else:
         load = partial(next(f.load for f in FAMILIES if name in f.names), name)
+    check_device(device)
     settings = {} if dtype == "float32" else {"dtype": dtype}
     return load(weights=weights, token_dropout=token_dropout, device=device, **settings)
+
+
+def check_device(device: str | None) -> None:
+    """Raise a :class:`UserError` unless Torch can put a tensor on ``device`` here."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"--device {device}: can't be used here ({str(error).splitlines()[0][:120]}); give "
+            "cpu, or cuda:0 and up on a machine with GPUs"
+        ) from error
+
+
+def check_sites(name: str, sites: Sequence[str]) -> None:
+    """Refuse a site that the named parent lacks, without its weights where they are not needed.
+
+    Raises:
+        UserError: naming the sites there are. UniRep and a user's own are checked when loaded.
+    """
+    if name in ESM2_SHAPES:
+        with torch.device("meta"):
+            model = ESM2(name, ESM2_SHAPES[name])
+        for site in sites:
+            model.check_site(site)
 
 
 def load_parent_of(

@@ -59,7 +59,7 @@ def prepare(
                     model.name, model.max_residues)  # fmt: skip
     manifests = {p: _manifest(config, model, s) for p, s in zip(config.places(), config.site)}
     for place in manifests:
-        _refuse_foreign_folder(place)
+        refuse_foreign_folder(place)
     missing = [p for p in manifests if not _has_manifest(p)]
     if missing and worker.rank and not missing[0].is_local:
         _wait_for_rank_0(missing)
@@ -99,7 +99,8 @@ def _has_manifest(place: Location) -> bool:
     return place.read("manifest.json") is not None
 
 
-def _refuse_foreign_folder(place: Location) -> None:
+def refuse_foreign_folder(place: Location) -> None:
+    """Raise a :class:`UserError` for a place that holds something that is no store."""
     if place.is_local and place.path.exists() and not place.path.is_dir():
         raise UserError(f"{place}: is a file; give a folder with --out")
     if place.is_local and not place.path.exists():

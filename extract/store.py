@@ -103,6 +103,21 @@ def open_array(place: Location, name: str, **options: Any) -> ts.TensorStore:
     return ts.open(spec, open=True, **options).result()
 
 
+def read_rows(place: Location, array: ts.TensorStore, rows: slice) -> np.ndarray:
+    """Rows of one array of a store.
+
+    Raises:
+        UserError: the file they are in is damaged.
+    """
+    try:
+        return np.asarray(array[rows].read().result())
+    except ValueError as error:
+        raise UserError(
+            f"{place}: rows {rows.start} to {rows.stop} can't be read, the store is damaged; "
+            f"`python -m extract verify {place}` names the shard and how to repair it"
+        ) from error
+
+
 def read_manifest(place: Location) -> dict[str, Any]:
     """A store's manifest, whatever its state.
 
@@ -113,13 +128,19 @@ def read_manifest(place: Location) -> dict[str, Any]:
         raise UserError(f"{place}: is a file, not an activation store; check the path")
     data = place.read("manifest.json")
     if data is None:
-        raise UserError(f"{place}: is not an activation store (no manifest.json); check the path")
+        below = place.path.glob("*/manifest.json") if place.is_local else ()
+        stores = ", ".join(sorted(path.parent.name for path in below))
+        raise UserError(
+            f"{place}: is not an activation store (no manifest.json); "
+            + (f"it holds the stores {stores}: give one of them" if stores else "check the path")
+        )
     try:
         manifest = json.loads(data)
         version = manifest["format_version"]
     except (ValueError, TypeError, KeyError) as error:
+        what = error if isinstance(error, ValueError) else "no format_version"
         raise UserError(
-            f"{place}/manifest.json: damaged ({error}); extract the store again"
+            f"{place}/manifest.json: damaged ({what}); extract the store again"
         ) from error
     if version != FORMAT_VERSION:
         raise UserError(
@@ -189,13 +210,14 @@ class ActivationStore:
 
     def read_stored(self, start: int, stop: int) -> np.ndarray:
         """Rows ``[start, stop)`` in the type they are stored in."""
-        return np.asarray(self._activations[start:stop].read().result())
+        return read_rows(self.place, self._activations, slice(start, stop))
 
     def side_array(self, name: str) -> np.ndarray:
         """All of ``protein_idx`` (uint32), ``pos`` (uint16) or ``token_id`` (uint8): ``[rows]``."""
         if name not in SIDE_ARRAYS:
             raise ValueError(f"no side array {name!r}; there are {', '.join(SIDE_ARRAYS)}")
-        return np.asarray(open_array(self.place, name, read=True).read().result())
+        array = open_array(self.place, name, read=True)
+        return read_rows(self.place, array, slice(0, self.n_rows))
 
     @property
     def mean(self) -> Float[np.ndarray, " d_model"]:

@@ -61,17 +61,19 @@ def check_bytes(store: ActivationStore) -> None:
     Raises:
         UserError: naming the first shard or number that differs.
     """
-    arrays = {name: open_array(store.place, name, read=True) for name in SIDE_ARRAYS}
+    names = ("activations", *SIDE_ARRAYS)
+    arrays = {name: open_array(store.place, name, read=True) for name in names}
     for shard in tqdm(store.shards, unit="shard", disable=None):
         record = read_shard_record(store.place, shard)
-        stored = store.read_stored(shard.start, shard.stop)
-        parts = {"activations": stored}
+        parts = {}
         for name, array in arrays.items():
-            parts[name] = np.asarray(array[shard.start : shard.stop].read().result())
-        for name, part in parts.items():
-            if checksum(part) != record["sha256"][name]:
+            try:
+                parts[name] = np.asarray(array[shard.start : shard.stop].read().result())
+            except ValueError as error:
+                raise _damaged(store.place, shard, f"{name} can't be read") from error
+            if checksum(parts[name]) != record["sha256"][name]:
                 raise _damaged(store.place, shard, f"the checksum of {name} differs")
-        mean, squares = moments(stored)
+        mean, squares = moments(parts["activations"])
         if mean.tolist() != record["mean"] or squares.tolist() != record["squared_deviations"]:
             raise _damaged(store.place, shard, "its statistics differ")
     _check_side_arrays(store)
@@ -85,7 +87,7 @@ def check_bytes(store: ActivationStore) -> None:
 def _damaged(place: Location, shard: ShardSpec, what: str) -> UserError:
     return UserError(
         f"{place}: shard {shard.index} (rows {shard.start} to {shard.stop}) is damaged: {what}; "
-        "remove the store and extract it again"
+        f"remove {place}/shards/{shard.key} and run the same `python -m extract` command again"
     )
 
 

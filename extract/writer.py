@@ -61,8 +61,9 @@ class StoreWriter:
 
     @property
     def complete(self) -> bool:
-        """Whether the store was finished when it was opened."""
-        return self.manifest["state"] == "complete"
+        """Whether the store was finished when it was opened, and has every shard now."""
+        finished = self.manifest["state"] == "complete"
+        return finished and len(self.committed()) == len(self.shards)
 
     def write_shard(
         self, shard: ShardSpec, activations: np.ndarray, side: Mapping[str, np.ndarray]

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from extract.errors import UserError
+from extract.fasta import MAX_POSITION
 from extract.selection import Selection, TooLong
 from extract.store import CHUNK_ROWS
 
@@ -85,7 +86,7 @@ class StreamConfig:
         for name in ("batch_residues", "normalizer_rows"):
             if getattr(self, name) < 1:
                 raise UserError(f"{flag(name)} ({getattr(self, name)}) must be at least 1")
-        self.selection(self.max_residues or self.min_residues, seed=0)
+        self.selection(MAX_POSITION, seed=0)
 
     def selection(self, longest: int, *, seed: int) -> Selection:
         """Distinct sequences in the order of their hashes, for a parent that takes ``longest``."""

@@ -30,6 +30,8 @@ def test_help_explains_every_flag(tmp_path):
         (">a\nMK1\n", [], "illegal character '1' at position 3"),
         (">a\nMK\n", ["--model", "esm9"], "unknown model 'esm9'"),
         (">a\nMK\n", ["--site", "block7"], "unknown site 'block7'"),
+        (">a\nMK\n", ["--device", "banana"], "--device banana: can't be used here"),
+        (">a\nMK\n", ["--min-residues", "-1"], "--min-residues (-1) must be from 1"),
         (">a\nMK\n", ["--shard-rows", "1000"], "--shard-rows (1000) must be a multiple of 1024"),
         (">a\nMK\n", ["--max-residues", "1"], "all 1 sequences are longer than 1"),
     ],

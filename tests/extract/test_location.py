@@ -1,11 +1,13 @@
 """The same store on a disk and on an S3-compatible server."""
 
 import os
+import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from extract import location
 from extract.errors import UserError
 from extract.location import Location
 from extract.store import ActivationStore
@@ -87,3 +89,17 @@ def test_a_store_on_s3_has_the_bytes_of_one_on_disk(s3_server, tmp_path, capfd):
     place.delete("shards/000001.json")
     with pytest.raises(UserError, match=r"s3://bucket/some/acts: the store is incomplete \(\d of"):
         ActivationStore.open("s3://bucket/some/acts")
+
+
+def test_an_object_store_that_does_not_answer_is_one_line(monkeypatch):
+    """A port where nobody answers: TensorStore would try again for many minutes."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        port = silent.getsockname()[1]
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
+        monkeypatch.setattr(location, "REMOTE_TIMEOUT_S", 1.0)
+        with pytest.raises(UserError, match="s3://bucket/x: no answer within 1 s; check addr"):
+            Location.of("s3://bucket/x").read("manifest.json")

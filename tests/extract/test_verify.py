@@ -9,7 +9,7 @@ import pytest
 from extract import parents
 from extract.errors import UserError
 from extract.info import InfoConfig, info
-from extract.store import open_array
+from extract.store import ActivationStore, open_array
 from extract.verify import VerifyConfig, relative_error, verify
 from tests.helpers import make_store, random_proteins, tiny_esm2
 
@@ -114,3 +114,23 @@ def test_arrays_open_as_they_were_written(store):
     from extract.location import Location
 
     assert open_array(Location.of(store), "pos", read=True).dtype.name == "uint16"
+
+
+def test_a_shard_that_verify_names_is_repaired_by_extracting_again(tmp_path):
+    proteins = random_proteins(60, 30, 120)
+    store = make_store(tmp_path / "acts", proteins).folder
+    before = {p: p.read_bytes() for p in store.rglob("*") if p.is_file()}
+    chunk = store / "activations" / "c" / "3" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:-100] + bytes(100))
+    with pytest.raises(UserError, match=r"shard 3 .*can't be read; remove .*/000003\.json and run"):
+        verify(VerifyConfig(store, proteins=0))
+    with pytest.raises(UserError, match="rows 3080 to 3090 can't be read, the store is damaged"):
+        ActivationStore.open(store).read(3080, 3090)
+    (store / "shards" / "000003.json").unlink()
+    make_store(tmp_path / "acts", proteins)
+    assert {p: p.read_bytes() for p in store.rglob("*") if p.is_file()} == before
+
+
+def test_a_folder_of_stores_names_them(store):
+    with pytest.raises(UserError, match="holds the stores acts: give one of them"):
+        info(InfoConfig(store.parent))
