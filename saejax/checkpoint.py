@@ -1,8 +1,8 @@
 """Runs on disk: every Orbax call of the project, and ``load_sae``.
 
 A run folder holds ``run.json`` (config, the store's manifest, results), ``checkpoints/<step>/``
-(Orbax: ``sae`` = parameters with mean and scale, ``train`` = optimiser and counters),
-``metrics.jsonl`` and ``latent_stats.parquet``.
+(Orbax: ``sae`` = the parameters to use, with mean and scale; ``train`` = all else that a step
+changes), ``metrics.jsonl`` and ``latent_stats.parquet``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pyarrow.parquet as pq
 from flax import nnx
@@ -24,14 +25,12 @@ from orbax.checkpoint import v1 as ocp
 from extract.errors import UserError, require_free_space
 from extract.files import read_json
 from extract.store import ActivationStore, require_same_parent
-from saejax.config import SAEConfig
-from saejax.model import TopKSAE
+from saejax.architectures import ARCHITECTURES
+from saejax.model import SAE, Constants
+from saejax.sae_config import SAEConfig
 from saejax.step import Training, TrainState
 
 RUN_FORMAT_VERSION = 1
-KEEP_CHECKPOINTS = 2
-PARAMETERS = ("W_dec", "W_enc_T", "b_enc", "b_dec")
-CONSTANTS = ("mean", "scale")
 
 
 def _step_folder(run: Path, step: int) -> str:
@@ -46,39 +45,82 @@ def checkpoint_steps(run: Path) -> list[int]:
     return sorted(int(p.name) for p in found if ocp.is_orbax_checkpoint(str(p)))
 
 
-def save(run: Path, training: Training, state: TrainState) -> None:
-    """Write a checkpoint of the current step (atomically) and drop the oldest ones.
+class Checkpoints:
+    """Writes a run's checkpoints while it goes on, and drops the oldest ones."""
 
-    Raises:
-        UserError: the disk lacks room; nothing was written.
-    """
-    step = int(state.step)
-    sae = {name: np.asarray(state.params[name]) for name in PARAMETERS}
-    sae |= {name: np.asarray(training.constants[name]) for name in CONSTANTS}
+    def __init__(self, run: Path, keep: int, *, primary: bool = True) -> None:
+        """Write into a run folder.
+
+        Args:
+            run: the run folder.
+            keep: newest checkpoints that stay.
+            primary: False in all processes but one, which call with the others and write nothing.
+        """
+        self.run, self.keep, self.primary = run, keep, primary
+        self._writing: Any = None
+
+    def save(self, training: Training, state: TrainState) -> None:
+        """Copy the state, and write it (atomically) while the caller goes on.
+
+        Args:
+            training: with the constants.
+            state: on the host, as NumPy arrays that nobody else writes to.
+
+        Raises:
+            UserError: the disk lacks room; nothing was written.
+        """
+        self.wait()
+        step = int(state.step)
+        items = _items(training, state)
+        if self.primary:
+            for left_by_a_kill in (self.run / "checkpoints").glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(left_by_a_kill)
+            require_free_space(self.run, 2 * sum(a.nbytes for a in jax.tree.leaves(items)))
+        path = _step_folder(self.run, step)
+        self._writing = ocp.save_checkpointables_async(path, items, overwrite=True)
+
+    def wait(self) -> None:
+        """Until what is being written is on the disk; then drop the oldest."""
+        if self._writing is None:
+            return
+        self._writing.result()
+        self._writing = None
+        if self.primary:
+            for old in checkpoint_steps(self.run)[: -self.keep]:
+                shutil.rmtree(_step_folder(self.run, old))
+
+
+def _items(training: Training, state: TrainState) -> dict[str, Any]:
+    """What a checkpoint holds; the raw parameters beside their average where there is one."""
+    sae = dict(state.ema or state.params)
+    sae |= {name: np.asarray(value) for name, value in training.constants.items()}
     train = {
-        "opt_state": jax.tree.map(np.asarray, state.opt_state),
-        "tokens_since_fired": np.asarray(state.tokens_since_fired),
-        "step": np.asarray(state.step),
+        "opt_state": state.opt_state,
+        "tokens_since_fired": state.tokens_since_fired,
+        "frequency": state.frequency,
+        "step": state.step,
     }
-    for left_by_a_kill in (run / "checkpoints").glob("*.orbax-checkpoint-tmp*"):
-        shutil.rmtree(left_by_a_kill)
-    require_free_space(run, 2 * sum(leaf.nbytes for leaf in jax.tree.leaves((sae, train))))
-    ocp.save_checkpointables(_step_folder(run, step), {"sae": sae, "train": train}, overwrite=True)
-    for old in checkpoint_steps(run)[:-KEEP_CHECKPOINTS]:
-        shutil.rmtree(_step_folder(run, old))
+    if state.ema:
+        train["params"] = state.params
+    return jax.tree.map(np.asarray, {"sae": sae, "train": train})
 
 
-def restore(run: Path, step: int, like: TrainState) -> TrainState:
+def restore(run: Path, step: int, training: Training, like: TrainState) -> TrainState:
     """Read back the training state of a step; ``like`` gives structure, shapes and dtypes."""
-    template = {
-        "opt_state": jax.tree.map(np.asarray, like.opt_state),
-        "tokens_since_fired": np.asarray(like.tokens_since_fired),
-        "step": np.asarray(like.step),
-    }
-    loaded = ocp.load_checkpointables(_step_folder(run, step), {"sae": None, "train": template})
-    params = {name: loaded["sae"][name] for name in PARAMETERS}
+    template = _items(training, jax.tree.map(np.asarray, like))
+    loaded = ocp.load_checkpointables(_step_folder(run, step), template)
     train = loaded["train"]
-    return TrainState(params, train["opt_state"], train["tokens_since_fired"], train["step"])
+    used = {name: loaded["sae"][name] for name in like.params}
+    return TrainState(
+        params=train.get("params", used),
+        ema=used if like.ema else {},
+        opt_state=train["opt_state"],
+        tokens_since_fired=train["tokens_since_fired"],
+        frequency=train["frequency"],
+        step=train["step"],
+        hyper=like.hyper,
+        first_bad_step=like.first_bad_step,
+    )
 
 
 @dataclass(frozen=True)
@@ -87,8 +129,8 @@ class LoadedSAE:
 
     folder: Path
     """The run folder."""
-    sae: TopKSAE
-    """Takes and gives raw activations."""
+    sae: SAE
+    """Takes and gives raw activations; in the form it is used in: top-k, or a threshold."""
     config: SAEConfig
     """Its sizes."""
     run: Mapping[str, Any]
@@ -108,10 +150,12 @@ class LoadedSAE:
         """All float32 arrays, in the literature's orientation.
 
         ``W_enc [d_model, d_sae]``, ``b_enc [d_sae]``, ``W_dec [d_sae, d_model]``,
-        ``b_dec [d_model]``, ``mean [d_model]``, ``scale []``.
+        ``b_dec [d_model]``, ``mean [d_model]``, ``scale []``; ``threshold [d_sae]`` where latents
+        fire above a threshold; ``mean_out`` and ``scale_out`` of a transcoder.
         """
         sae = self.sae
-        return {
+        extra = [name for name in ("threshold", "mean_out", "scale_out") if hasattr(sae, name)]
+        return {name: np.asarray(getattr(sae, name)[...]) for name in extra} | {
             "W_enc": np.asarray(sae.W_enc),
             "b_enc": np.asarray(sae.b_enc[...]),
             "W_dec": np.asarray(sae.W_dec[...]),
@@ -150,8 +194,12 @@ class LoadedSAE:
         return latent
 
 
-def load_sae(path: str | Path) -> LoadedSAE:
+def load_sae(path: str | Path, *, device: Any = None) -> LoadedSAE:
     """Load a finished run.
+
+    Args:
+        path: the run folder.
+        device: a JAX device; by default the first.
 
     Raises:
         UserError: no run there, unfinished, damaged, or arrays that do not fit its config.
@@ -168,33 +216,38 @@ def load_sae(path: str | Path) -> LoadedSAE:
             f"{folder}: training has not finished; run the same `python -m saejax.train` command "
             "again, it resumes"
         )
-    config = SAEConfig(**run["sae"])
-    return LoadedSAE(folder, latest_sae(folder, config), config, run)
+    config = sae_config_of(run)
+    threshold = run["results"].get("threshold")
+    with jax.default_device(device):
+        return LoadedSAE(folder, latest_sae(folder, config).for_inference(threshold), config, run)
 
 
-def latest_sae(folder: Path, config: SAEConfig) -> TopKSAE:
-    """The SAE of a run's newest checkpoint, finished or not.
+def sae_config_of(run: Mapping[str, Any]) -> SAEConfig:
+    """Architecture and sizes of a run's record; JSON has lists where these have tuples."""
+    plain: dict[str, Any] = dict(run["sae"])
+    plain |= {k: tuple(v) for k, v in plain.items() if isinstance(v, list)}
+    return SAEConfig(**plain)
+
+
+def latest_sae(folder: Path, config: SAEConfig) -> SAE:
+    """The SAE of a run's newest checkpoint as it is trained, finished or not.
 
     Raises:
         UserError: no checkpoint, damaged, or arrays that do not fit ``config``.
     """
     arrays = _load_arrays(folder)
-    shapes = {
-        "W_dec": (config.d_sae, config.d_model),
-        "W_enc_T": (config.d_sae, config.d_model),
-        "b_enc": (config.d_sae,),
-        "b_dec": (config.d_model,),
-        "mean": (config.d_model,),
-        "scale": (),
-    }
-    for name, shape in shapes.items():
+    d_out = None if config.d_out is None else np.zeros(config.d_out, np.float32)
+    blank = Constants(np.zeros(config.d_model, np.float32), 1.0, d_out, 1.0)
+    kind = ARCHITECTURES[config.architecture]
+    expected = nnx.eval_shape(lambda: nnx.state(kind(config, blank, rngs=nnx.Rngs(0))))
+    graphdef, _ = nnx.split(nnx.eval_shape(lambda: kind(config, blank, rngs=nnx.Rngs(0))))
+    for name, variable in expected.items():
+        shape = tuple(variable.shape)
         found = tuple(arrays[name].shape) if name in arrays else "nothing"
         if found != shape:
             raise UserError(f"{folder}: {name} should be {shape}, found {found}; train again")
-    sae = TopKSAE(config, arrays["mean"], float(arrays["scale"]), rngs=nnx.Rngs(0))
-    for name in PARAMETERS:
-        getattr(sae, name)[...] = jax.numpy.asarray(arrays[name])
-    return sae
+        expected[name] = variable.replace(jnp.asarray(arrays[name]))
+    return nnx.merge(graphdef, expected)
 
 
 def _load_arrays(folder: Path) -> dict[str, np.ndarray]:

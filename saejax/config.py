@@ -1,124 +1,62 @@
-"""What an SAE is (:class:`SAEConfig`) and how it is trained (:class:`TrainConfig`)."""
+"""How an SAE is trained: :class:`TrainConfig`, whose groups are in ``saejax.settings``."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from extract.errors import UserError
-from extract.fasta import MAX_POSITION
-from extract.selection import Selection, TooLong
-from extract.store import CHUNK_ROWS
+from saejax.recipes import RECIPES, ArchitectureRecipe
+from saejax.sae_config import WITH_K, WITH_SPARSITY, SAEConfig
+from saejax.settings import (
+    DEAD_AFTER_TOKENS,
+    Dictionary,
+    Layout,
+    Recipe,
+    Reporting,
+    StreamConfig,
+    flag,
+)
 
-DEAD_AFTER_TOKENS = 10_000_000
-"""Gao et al. 2024 (arXiv 2406.04093), section 2.4: dead is silent for 10 M tokens."""
+__all__ = ["SAEConfig", "StreamConfig", "TrainConfig"]
 
+MATRYOSHKA_FRACTIONS = (16, 8, 4, 2, 1)
+"""Parts of d_sae that the nested dictionaries have; Bussmann et al. 2025 use five, of which each is
+two to three times the one before."""
 
-@dataclass(frozen=True)
-class SAEConfig:
-    """A TopK sparse autoencoder (Gao et al. 2024, arXiv 2406.04093)."""
-
-    d_model: int
-    """Dimensions of the activations."""
-    d_sae: int
-    """Latents in the dictionary."""
-    k: int
-    """Latents active per residue."""
-    k_aux: int
-    """Dead latents that reconstruct the residual in AuxK."""
-
-    def __post_init__(self) -> None:
-        """Check the sizes against each other."""
-        for name in ("d_model", "d_sae", "k", "k_aux"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} ({getattr(self, name)}) must be at least 1")
-        for name in ("k", "k_aux"):
-            if getattr(self, name) > self.d_sae:
-                raise UserError(
-                    f"{name} ({getattr(self, name)}) must be at most d_sae ({self.d_sae}); "
-                    "lower it or train a wider dictionary"
-                )
+_Flat = tyro.conf.OmitArgPrefixes
+GROUPS = ("dictionary", "recipe", "reporting", "layout", "stream")
 
 
-@dataclass(frozen=True)
-class StreamConfig:
-    """With ``--source stream``: the parent, and the proteins it runs over while the SAE trains."""
-
-    fasta: Path | None = None
-    """FASTA or FASTA.gz with the proteins."""
-    model: str = "esm2_t6_8M_UR50D"
-    """The parent, as for ``python -m extract``."""
-    site: str = "block4"
-    """Where to read, as for ``python -m extract``."""
-    weights: Path | None = None
-    """Weights file (fair-esm .pt, Hugging Face model.safetensors or pytorch_model.bin)."""
-    token_dropout: bool = True
-    """ESM2's 0.88 embedding scale, on by default as in fair-esm and Hugging Face."""
-    compute: Literal["float32", "bfloat16"] = "float32"
-    """Number format of the parent's forward pass."""
-    sample: int | None = None
-    """Draw this many distinct sequences by a seeded hash; by default all."""
-    min_residues: int = 1
-    """Shortest protein, in residues."""
-    max_residues: int | None = None
-    """Longest protein, in residues; by default what the parent takes (1022 for ESM2)."""
-    too_long: TooLong = "skip"
-    """What happens to longer proteins: leave out (skip) or cut at this length (crop)."""
-    illegal: Literal["error", "skip"] = "error"
-    """What happens to a record with an illegal letter: stop with its name, or leave it out."""
-    batch_residues: int = 1024
-    """Residues per forward pass; about 1,000 suit a CPU's cache, a GPU wants more."""
-    shard_rows: int = 16384
-    """Rows (residues) computed at a time; a multiple of 1024."""
-    normalizer_rows: int = 262_144
-    """Rows from which mean and scale are estimated before training starts."""
-    parent_device: str | None = None
-    """Torch device of the parent, such as cuda:0; by default the first GPU, else the CPU. The SAE
-    trains on the other GPUs, or takes turns with the parent when there is only one."""
-
-    def __post_init__(self) -> None:
-        """Check the numbers."""
-        if self.shard_rows < CHUNK_ROWS or self.shard_rows % CHUNK_ROWS:
-            raise UserError(f"--shard-rows ({self.shard_rows}) must be a multiple of {CHUNK_ROWS}")
-        for name in ("batch_residues", "normalizer_rows"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{flag(name)} ({getattr(self, name)}) must be at least 1")
-        self.selection(MAX_POSITION, seed=0)
-
-    def selection(self, longest: int, *, seed: int) -> Selection:
-        """Distinct sequences in the order of their hashes, for a parent that takes ``longest``."""
-        return Selection(
-            min_residues=self.min_residues,
-            max_residues=longest if self.max_residues is None else self.max_residues,
-            too_long=self.too_long,
-            illegal=self.illegal,
-            sample="all" if self.sample is None else self.sample,
-            seed=seed,
-        )
-
-    def given(self) -> list[str]:
-        """Flags whose values are not the defaults."""
-        plain = StreamConfig()
-        changed = (f.name for f in fields(self) if getattr(self, f.name) != getattr(plain, f.name))
-        return [flag(name) for name in changed]
-
-
-def flag(name: str) -> str:
-    """A field's name on the command line."""
-    return f"--{name.replace('_', '-')}"
+_RULES: dict[str, tuple[Callable[[float], bool], tuple[str, ...]]] = {
+    "at least 1": (lambda v: v >= 1, (
+        "d_sae", "k", "k_aux", "epochs", "batch_size_tokens", "dead_after_tokens", "k_start",
+        "accumulate_steps", "log_every_steps", "eval_every_steps", "checkpoint_every_steps",
+        "keep_checkpoints", "latent_devices",
+    )),
+    "at least 0": (lambda v: v >= 0, ("warmup_steps", "seed", "data_seed")),
+    "between 0 and 1": (lambda v: 0 < v < 1, ("holdout_fraction", "learning_rate", "ema_decay")),
+    "from 0 to 1": (lambda v: 0 <= v <= 1, (
+        "decay_fraction", "k_anneal_fraction", "sparsity_warmup_fraction",
+    )),
+    "a number from 0 on": (lambda v: 0 <= v < float("inf"), ("auxk_coefficient", "sparsity")),
+}  # fmt: skip
+"""What numbers must be, and which."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Train a TopK sparse autoencoder on activations, on every visible device.
+    """Train a sparse autoencoder on activations, on every visible device.
 
     They come from a store, or with ``--source stream`` from the parent as it runs over a FASTA
-    file, without a disk in between. The recipe is Gao et al. 2024 (arXiv 2406.04093): TopK with
-    AuxK, unit-norm decoder rows, Adam. An interrupted run goes on from its last checkpoint, to the
-    identical result, when the same command is given again.
+    file, without a disk in between. An interrupted run goes on from its last checkpoint, to the
+    identical result, when the same command is given again. docs/training.md explains every
+    architecture, and the recipe for ESM2-650M.
     """
 
     activations: Path | None = None
@@ -130,68 +68,134 @@ class TrainConfig:
     eval_activations: Path | None = None
     """Store of other proteins for the held-out figures; by default proteins are held out of
     ``activations`` or ``fasta`` (see holdout_fraction)."""
+    target_activations: Path | None = None
+    """Train a transcoder: predict these activations, of the same proteins at another site. Proteins
+    to evaluate on are then held out of both."""
     holdout_fraction: float = 0.02
     """Share of proteins kept from training when there is no eval_activations, chosen by hash."""
-    d_sae: int = 2048
-    """Latents in the dictionary."""
-    k: int = 32
-    """Latents active per residue."""
-    k_aux: int | None = None
-    """Dead latents used by AuxK; by default half of d_model (Gao et al.)."""
     epochs: int = 4
     """Passes over the activations."""
     batch_size_tokens: int = 2048
     """Residues per step, over all devices."""
-    learning_rate: float | None = None
-    """Peak of Adam's learning rate; by default 2e-4 / sqrt(d_sae / 2**14) (Gao et al.)."""
-    warmup_steps: int = 1000
-    """Linear warm-up, at most a tenth of the run."""
-    decay_fraction: float = 0.2
-    """Share of the run over which the learning rate falls linearly to zero, at its end."""
-    auxk_coefficient: float = 1 / 32
-    """Weight of the AuxK loss (Gao et al.)."""
-    dead_after_tokens: int | None = None
-    """Residues without firing after which a latent counts as dead; by default 10 M, or an eighth
-    of the run when that is less."""
     seed: int = 0
-    """Seed of the initial weights and of the order of the data."""
-    log_every_steps: int = 50
-    """Steps between lines of metrics.jsonl."""
-    checkpoint_every_steps: int = 1000
-    """Steps between checkpoints."""
+    """Seed of the initial weights, and of the order of the data."""
+    data_seed: int | None = None
+    """Seed of the order of the data; by default ``seed``."""
+    sweep: tuple[str, ...] = ()
+    """Train several SAEs in one pass over the data, such as ``seed=0,1,2 k=16,32``: every
+    combination of seed, k, learning_rate and sparsity becomes a run of its own in a folder below
+    ``out``."""
     pool_shards: int | None = None
     """Neighbouring shards that are shuffled together in memory: 4 by default for a stream. For a
     store, whose chunks of 1,024 rows are permuted first unless this is given, it makes the order
     that a stream of the same proteins has."""
-    stream: Annotated[StreamConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=StreamConfig)
+    dictionary: Annotated[Dictionary, _Flat] = field(default_factory=Dictionary)
+    """Architecture and sizes."""
+    recipe: Annotated[Recipe, _Flat] = field(default_factory=Recipe)
+    """How it is optimised."""
+    reporting: Annotated[Reporting, _Flat] = field(default_factory=Reporting)
+    """What is written, and when."""
+    layout: Annotated[Layout, _Flat] = field(default_factory=Layout)
+    """Devices and processes."""
+    stream: Annotated[StreamConfig, _Flat] = field(default_factory=StreamConfig)
     """Only with ``--source stream``."""
 
+    @classmethod
+    def of(cls, activations: Path | None, out: Path, **settings: Any) -> TrainConfig:
+        """A run with these settings, given by their names on the command line, without groups."""
+        return cls(**_grouped({name: {} for name in GROUPS}, activations, out, settings))
+
+    def replace(self, **settings: Any) -> TrainConfig:
+        """The same run with other settings, by their names without groups."""
+        groups = {name: vars(getattr(self, name)) for name in GROUPS}
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in GROUPS}
+        return type(self)(**own | _grouped(groups, self.activations, self.out, settings))
+
+    def settings(self) -> dict[str, Any]:
+        """Every setting by its name, without groups; those of the stream only if there is one."""
+        found: dict[str, Any] = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name not in GROUPS:
+                found[f.name] = value
+            elif f.name != "stream" or self.source == "stream":
+                found |= {g.name: getattr(value, g.name) for g in fields(value)}
+        return found
+
     def __post_init__(self) -> None:
-        """Check the numbers, and that the flags belong to the source."""
+        """Check the numbers, and that the flags belong to the source and the architecture."""
         self._check_source()
-        if self.pool_shards is not None and self.pool_shards < 1:
-            raise UserError(f"--pool-shards ({self.pool_shards}) must be at least 1")
-        for name in ("d_sae", "k", "epochs", "batch_size_tokens", "log_every_steps",
-                     "checkpoint_every_steps"):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} ({getattr(self, name)}) must be at least 1")
-        if not 0 < self.holdout_fraction < 1:
-            raise UserError(f"holdout_fraction ({self.holdout_fraction}) must be between 0 and 1")
-        if not 0 <= self.decay_fraction <= 1:
-            raise UserError(f"decay_fraction ({self.decay_fraction}) must be from 0 to 1")
-        if self.learning_rate is not None and not 0 < self.learning_rate < 1:
-            raise UserError(f"learning_rate ({self.learning_rate}) must be between 0 and 1")
+        self._check_numbers()
+        self._check_architecture()
+        self._check_layout()
         self.sae(d_model=1)  # sizes that do not fit together are told before a parent is loaded
+
+    @property
+    def data_order_seed(self) -> int:
+        """Of the order of the data."""
+        return self.seed if self.data_seed is None else self.data_seed
+
+    @property
+    def own(self) -> ArchitectureRecipe:
+        """The constants of this run's architecture."""
+        return RECIPES[self.dictionary.architecture]
+
+    def sae(self, d_model: int, d_out: int | None = None) -> SAEConfig:
+        """The SAE to train on activations of ``d_model`` dimensions.
+
+        Args:
+            d_model: of the activations.
+            d_out: of those that a transcoder predicts.
+        """
+        d, recipe = self.dictionary, self.recipe
+        prefixes, weights = d.prefixes or (), d.prefix_weights or ()
+        if d.architecture == "matryoshka" and not prefixes:
+            parts = {max(1, d.d_sae // part) for part in MATRYOSHKA_FRACTIONS}
+            prefixes = tuple(sorted(parts))
+        return SAEConfig(
+            d_model=d_model,
+            d_sae=d.d_sae,
+            k=d.k,
+            k_aux=min(d.k_aux or max(1, d_model // 2), d.d_sae),
+            architecture=d.architecture,
+            d_out=d_out,
+            multi_topk=d.multi_topk,
+            prefixes=prefixes,
+            prefix_weights=weights,
+            target_l0=d.target_l0,
+            k_max=None if recipe.k_start is None else max(d.k, recipe.k_start),
+            encode_dtype=recipe.encode_dtype,
+        )
+
+    def scaled_learning_rate(self) -> float:
+        """The architecture's own learning rate for this size of dictionary."""
+        scale = (self.dictionary.d_sae / 2**14) ** 0.5 if self.own.learning_rate_scales else 1.0
+        return self.own.learning_rate / scale
+
+    def peak_learning_rate(self) -> float:
+        """As given, else the architecture's own."""
+        return self.recipe.learning_rate or self.scaled_learning_rate()
+
+    def sparsity(self) -> float:
+        """λ as given, else the architecture's own; 0 where there is none."""
+        given = self.dictionary.sparsity
+        return (self.own.sparsity or 0.0) if given is None else given
+
+    def dead_threshold_tokens(self, n_steps: int) -> int:
+        """Residues of silence that make a latent dead, in a run of ``n_steps``."""
+        of_run = max(1, n_steps * self.batch_size_tokens // 8)
+        return self.recipe.dead_after_tokens or min(DEAD_AFTER_TOKENS, of_run)
 
     def _check_source(self) -> None:
         if self.source == "stream":
             if self.stream.fasta is None:
                 raise UserError("--source stream needs --fasta: give a FASTA file of proteins")
-            if self.activations is not None:
-                raise UserError(
-                    "--activations does not go with --source stream, which computes its own; "
-                    "remove one of the two"
-                )
+            for name in ("activations", "target_activations"):
+                if getattr(self, name) is not None:
+                    raise UserError(
+                        f"{flag(name)} does not go with --source stream, which computes its own "
+                        "activations at one site; remove one of the two"
+                    )
             return
         if self.stream.given():
             raise UserError(
@@ -203,17 +207,77 @@ class TrainConfig:
                 "--activations is required: give a store made by python -m extract, or train "
                 "without one by --source stream --fasta proteins.fasta"
             )
+        if self.target_activations is not None and self.eval_activations is not None:
+            raise UserError(
+                "--eval-activations does not go with --target-activations: a transcoder is "
+                "evaluated on proteins held out of its two stores; remove one of the two"
+            )
 
-    def sae(self, d_model: int) -> SAEConfig:
-        """The SAE to train on activations of ``d_model`` dimensions."""
-        k_aux = min(self.k_aux or max(1, d_model // 2), self.d_sae)
-        return SAEConfig(d_model=d_model, d_sae=self.d_sae, k=self.k, k_aux=k_aux)
+    def _check_numbers(self) -> None:
+        given = {name: value for name, value in self.settings().items() if value is not None}
+        if self.pool_shards is not None and self.pool_shards < 1:
+            raise UserError(f"--pool-shards ({self.pool_shards}) must be at least 1")
+        for rule, (fits, names) in _RULES.items():
+            for name in names:
+                if name in given and not fits(given[name]):
+                    raise UserError(f"{name} ({given[name]}) must be {rule}")
+        if self.batch_size_tokens % self.recipe.accumulate_steps:
+            raise UserError(
+                f"batch_size_tokens ({self.batch_size_tokens}) must be divisible by "
+                f"accumulate_steps ({self.recipe.accumulate_steps})"
+            )
 
-    def peak_learning_rate(self) -> float:
-        """Gao et al.'s scaling rule unless one was given."""
-        return self.learning_rate or 2e-4 / (self.d_sae / 2**14) ** 0.5
+    def _check_architecture(self) -> None:
+        """Refuse flags that the architecture would ignore."""
+        d, recipe = self.dictionary, self.recipe
+        if d.architecture not in WITH_SPARSITY:
+            for name in ("sparsity", "sparsity_warmup_fraction"):
+                if self.settings()[name] is not None:
+                    raise UserError(
+                        f"{flag(name)} goes with {', '.join(WITH_SPARSITY)}, not with "
+                        f"{d.architecture}, whose sparsity is --k"
+                    )
+        if d.architecture not in WITH_K and recipe.k_start is not None:
+            raise UserError(
+                f"--k-start goes with {', '.join(WITH_K)}, not with {d.architecture}, whose "
+                "sparsity comes from --sparsity"
+            )
+        if d.target_l0 is not None and d.sparsity is not None:
+            raise UserError("--target-l0 and --sparsity are two ways to the same end; remove one")
+        if self.target_activations is not None and d.architecture != "topk":
+            raise UserError(
+                f"--target-activations makes a transcoder, which is topk, not {d.architecture}"
+            )
 
-    def dead_threshold_tokens(self, n_steps: int) -> int:
-        """Residues of silence that make a latent dead, in a run of ``n_steps``."""
-        of_run = max(1, n_steps * self.batch_size_tokens // 8)
-        return self.dead_after_tokens or min(DEAD_AFTER_TOKENS, of_run)
+    def _check_layout(self) -> None:
+        layout = self.layout
+        explicit = (layout.num_processes is not None, layout.process_id is not None)
+        if layout.coordinator in (None, "auto"):
+            if any(explicit):
+                raise UserError("--num-processes and --process-id need --coordinator host:port")
+        elif not all(explicit):
+            raise UserError(
+                f"--coordinator {layout.coordinator} needs --num-processes and --process-id too"
+            )
+        if self.dictionary.d_sae % layout.latent_devices:
+            raise UserError(
+                f"d_sae ({self.dictionary.d_sae}) must be divisible by latent_devices "
+                f"({layout.latent_devices})"
+            )
+
+
+def _grouped(
+    groups: dict[str, dict], activations: Path | None, out: Path, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Arguments of :class:`TrainConfig` for flat settings laid over the groups' present values."""
+    types = (Dictionary, Recipe, Reporting, Layout, StreamConfig)
+    found: dict[str, Any] = {"activations": activations, "out": out}
+    rest = dict(settings)
+    for name, kind in zip(GROUPS, types, strict=True):
+        own = {f.name: rest.pop(f.name) for f in fields(kind) if f.name in rest}
+        found[name] = kind(**groups[name] | own)
+    known = {f.name for f in dataclasses.fields(TrainConfig)} - set(GROUPS)
+    for name in rest:
+        if name not in known:
+            raise UserError(f"{name!r} is no setting of a training run")
+    return found | rest

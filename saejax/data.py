@@ -15,12 +15,24 @@ from extract.errors import UserError
 from extract.fasta import Protein
 from extract.prefetch import prefetch
 from extract.store import CHUNK_ROWS, ActivationStore
+from saejax.paired import PairedStore
 
 POOL_CHUNKS = 64
 """Chunks of 1,024 rows that are shuffled together in memory."""
 
 Rows: TypeAlias = Float[Any, "_ d_model"]
 """Raw activations: a NumPy array from a store, a Torch tensor from a stream."""
+
+
+class RowStore(Protocol):
+    """What is read from a store of activations, or from two side by side."""
+
+    n_rows: int
+    """Residues."""
+
+    def read(self, start: int, stop: int) -> Float[np.ndarray, "rows d_model"]:
+        """Raw activations of rows ``[start, stop)``."""
+        ...
 
 
 @runtime_checkable
@@ -139,7 +151,7 @@ class ActivationBatches(PooledBatches):
 
     def __init__(
         self,
-        store: ActivationStore,
+        store: ActivationStore | PairedStore,
         *,
         batch_size: int,
         seed: int,

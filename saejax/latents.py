@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -9,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 from tqdm import tqdm
 
 from extract.store import ActivationStore
-from saejax.evaluate import BLOCK_ROWS, row_blocks
-from saejax.model import TopKSAE
+from saejax.calibrate import BLOCK_ROWS, padded
+from saejax.evaluate import row_blocks
+from saejax.model import SAE, TopKInference
 from saejax.sparse import SparseLatents
 
 
@@ -60,25 +62,45 @@ class LatentColumns(NamedTuple):
         return self.rows[entries], self.values[entries]
 
 
+@partial(nnx.jit, static_argnames="width")
+def _encode(sae: SAE, block: ArrayLike, width: int | None) -> SparseLatents:
+    return sae.encode(jnp.asarray(block), width)
+
+
 @nnx.jit
-def _encode(sae: TopKSAE, block: ArrayLike) -> SparseLatents:
-    return sae.encode(jnp.asarray(block))
+def _most_active(sae: SAE, block: ArrayLike) -> Array:
+    return (sae.encode_dense(jnp.asarray(block)) > 0).sum(axis=1).max()
 
 
-def encode_array(sae: TopKSAE, activations: Float[np.ndarray, "rows d_model"]) -> SparseLatents:
-    """Latents of raw activations, as NumPy arrays; blocks are padded to one compiled size."""
+def encode_array(sae: SAE, activations: Float[np.ndarray, "rows d_model"]) -> SparseLatents:
+    """Latents of raw activations, as NumPy arrays; blocks are padded to one compiled size.
+
+    Without a fixed k there are as many slots as the busiest residue needs, up to the next power
+    of two.
+    """
     values, indices = [], []
     for start in range(0, len(activations), BLOCK_ROWS):
         block = activations[start : start + BLOCK_ROWS]
-        padded = np.zeros((BLOCK_ROWS, activations.shape[1]), np.float32)
-        padded[: len(block)] = block
-        latents = jax.device_get(_encode(sae, padded))
+        rows, width = padded(block), None
+        if not isinstance(sae, TopKInference):
+            most = max(1, int(_most_active(sae, rows)))
+            width = min(sae.config.d_sae, 1 << (most - 1).bit_length())
+        latents = jax.device_get(_encode(sae, rows, width))
         values.append(latents.values[: len(block)])
         indices.append(latents.indices[: len(block)])
-    return SparseLatents(np.concatenate(values), np.concatenate(indices))  # type: ignore[arg-type]
+    return join_slots(values, indices)
 
 
-def encode_store(sae: TopKSAE, store: ActivationStore) -> StoreLatents:
+def join_slots(values: list[np.ndarray], indices: list[np.ndarray]) -> SparseLatents:
+    """Blocks below each other, with empty slots where one has fewer than another."""
+    width = max((v.shape[1] for v in values), default=1)
+    padded_to = [((0, 0), (0, width - v.shape[1])) for v in values]
+    wide = [np.pad(v, p) for v, p in zip(values, padded_to, strict=True)]
+    which = [np.pad(i, p) for i, p in zip(indices, padded_to, strict=True)]
+    return SparseLatents(np.concatenate(wide), np.concatenate(which))  # type: ignore[arg-type]
+
+
+def encode_store(sae: SAE, store: ActivationStore) -> StoreLatents:
     """Encode every residue of a store, in row order, with a progress bar.
 
     The caller has checked that the store fits the SAE (``LoadedSAE.require_store``).
@@ -88,6 +110,6 @@ def encode_store(sae: TopKSAE, store: ActivationStore) -> StoreLatents:
         for block in row_blocks(store):
             blocks.append(encode_array(sae, block))
             bar.update(len(block))
-    values = np.concatenate([np.asarray(b.values) for b in blocks])
-    indices = np.concatenate([np.asarray(b.indices) for b in blocks])
-    return StoreLatents(values, indices, sae.config.d_sae)
+    joined = join_slots([np.asarray(b.values) for b in blocks],
+                        [np.asarray(b.indices) for b in blocks])  # fmt: skip
+    return StoreLatents(np.asarray(joined.values), np.asarray(joined.indices), sae.config.d_sae)

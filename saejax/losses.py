@@ -10,15 +10,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from saejax.model import TopKSAE
+from saejax.axes import NOWHERE, Axes, zeros_beside
+from saejax.kernels import top_k
+from saejax.model import SAE
+from saejax.sparse import largest_of_all
 
-AUXK_BUCKETS = (512, 2048, 8192)
-"""Sizes of the static buffers that dead latents are gathered into; the last is always d_sae."""
-
-
-def mean_over_devices(value: Array, axis_name: str | None) -> Array:
-    """Mean of a per-device value over the mapped axis, or the value itself outside one."""
-    return value if axis_name is None else jax.lax.pmean(value, axis_name)
+AUXK_BUCKETS = tuple(512 * 2**i for i in range(10))
+"""Sizes of the static buffers that dead latents are gathered into, besides k_aux and d_sae."""
 
 
 def reconstruction_loss(x_BD: Float[Array, "batch d"], x_hat_BD: Float[Array, "batch d"]) -> Array:
@@ -32,51 +30,75 @@ def fvu(sum_squared_error: float, sum_squared_deviation: float) -> float:
 
 
 def auxk_loss(
-    sae: TopKSAE,
-    x_BD: Float[Array, "batch d"],
-    x_hat_BD: Float[Array, "batch d"],
+    sae: SAE,
+    x_BD: Float[Array, "batch d_model"],
+    residual_BD: Float[Array, "batch d_out"],
     dead_F: Bool[Array, " d_sae"],
     *,
-    axis_name: str | None = None,
+    axes: Axes = NOWHERE,
 ) -> Float[Array, ""]:
     """AuxK: dead latents reconstruct what the living ones leave (Gao et al. 2024, section A.2)::
 
-        e = stop_gradient(x − x̂);   ê = ReLU(TopK_kaux(pre-activations of dead latents)) W_dec
+        e = stop_gradient(y − ŷ);   ê = ReLU(TopK_kaux(pre-activations of dead latents)) W_dec
         AuxK = MSE(ê, e) / Var(e),   0 when nothing is dead or the quotient is not finite
 
     Var(e) is taken over all devices. The gradient reaches encoder and decoder of dead latents.
     The dead columns are first gathered into the smallest buffer that holds them all, so the cost
     follows the number dead and the result is exact.
+
+    Args:
+        sae: with its encoder and decoder.
+        x_BD: what is encoded.
+        residual_BD: y − ŷ.
+        dead_F: silent latents.
+        axes: mapped axes.
     """
-    e_BD = jax.lax.stop_gradient(x_BD - x_hat_BD)
-    mean_D = mean_over_devices(e_BD.mean(axis=0), axis_name)
-    variance = mean_over_devices(jnp.mean((e_BD - mean_D[None]) ** 2), axis_name)
-    d_sae = dead_F.shape[0]
-    buckets = [n for n in AUXK_BUCKETS if n < d_sae] + [d_sae]
-    n_dead = dead_F.sum()
+    e_BD = jax.lax.stop_gradient(residual_BD)
+    mean_D = axes.mean_data(e_BD.mean(axis=0))
+    variance = axes.mean_data(jnp.mean((e_BD - mean_D[None]) ** 2))
+    d_sae, k_aux = dead_F.shape[0], sae.config.k_aux
+    buckets = sorted({n for n in (k_aux, *AUXK_BUCKETS) if n < d_sae} | {d_sae})
+    # one branch for all devices and all runs side by side: the branches talk to each other
+    n_dead = axes.max_sweep(axes.max_latent(dead_F.sum()))
 
     def reconstruct(bucket: int):
-        return lambda: _dead_reconstruction_error(sae, x_BD, e_BD, dead_F, bucket)
+        return lambda: _dead_reconstruction_error(sae, x_BD, e_BD, dead_F, bucket, axes)
 
-    branches = [lambda: jnp.zeros((), x_BD.dtype), *(reconstruct(n) for n in buckets)]
+    branches = [lambda: zeros_beside((), e_BD), *(reconstruct(n) for n in buckets)]
     branch = jnp.where(n_dead == 0, 0, 1 + jnp.searchsorted(jnp.array(buckets), n_dead))
     loss = jax.lax.switch(branch, branches) / variance
     return jnp.where(jnp.isfinite(loss), loss, 0.0)
 
 
 def _dead_reconstruction_error(
-    sae: TopKSAE, x_BD: Array, e_BD: Array, dead_F: Bool[Array, " d_sae"], bucket: int
+    sae: SAE, x_BD: Array, e_BD: Array, dead_F: Bool[Array, " d_sae"], bucket: int, axes: Axes
 ) -> Array:
     """MSE(ê, e) with the dead latents gathered into a buffer of ``bucket`` columns."""
     columns_N: Int[Array, " bucket"] = jnp.nonzero(dead_F, size=bucket, fill_value=0)[0]
     real_N = jnp.arange(bucket) < dead_F.sum()
-    encoder_ND = sae.W_enc_T[...][columns_N]
-    pre_acts_BN = (x_BD - sae.b_dec[...][None]) @ encoder_ND.T
+    x_BD, bias_D = axes.on_every_latent_device((x_BD, sae.input_bias))
+    pre_acts_BN = (x_BD - bias_D[None]) @ sae.W_enc_T[...][columns_N].T
     pre_acts_BN = pre_acts_BN + sae.b_enc[...][columns_N][None]
-    pre_acts_BN = jnp.where(real_N[None], pre_acts_BN, -jnp.inf)
-    values_BK, slots_BK = jax.lax.top_k(pre_acts_BN, min(sae.config.k_aux, bucket))
-    values_BK = jnp.where(jnp.isfinite(values_BK), jax.nn.relu(values_BK), 0.0)
-    dead_rows_ND = sae.W_dec[...][columns_N]
-    z_BN = jnp.zeros_like(pre_acts_BN).at[jnp.arange(len(x_BD))[:, None], slots_BK].set(values_BK)
-    e_hat_BD = z_BN @ dead_rows_ND
+    z_BN = jnp.where(real_N[None], jax.nn.relu(pre_acts_BN), 0.0)
+    keep_BN = _largest(jax.lax.stop_gradient(z_BN), sae.config.k_aux, axes)
+    e_hat_BD = axes.sum_latent(jnp.where(keep_BN, z_BN, 0.0) @ sae.W_dec[...][columns_N])
     return jnp.mean((e_hat_BD - e_BD) ** 2)
+
+
+def _largest(z_BN: Array, k: int, axes: Axes) -> Array:
+    """Which of each row's values ≥ 0 are among its k largest; all, where at most k are above 0."""
+    width = min(k, z_BN.shape[1])
+
+    def all_of_them():
+        return z_BN >= 0
+
+    def largest():
+        values_BK, slots_BK = top_k(z_BN, width)
+        keep = largest_of_all(values_BK, k, None, axes)
+        kept = jnp.ones_like(values_BK, bool) if keep is None else keep
+        return (z_BN < 0).at[jnp.arange(len(z_BN))[:, None], slots_BK].set(kept)
+
+    if axes.latent is None and width == z_BN.shape[1]:
+        return all_of_them()
+    n_positive = axes.sum_latent((z_BN > 0).sum(axis=1)).max()
+    return jax.lax.cond(axes.max_sweep(n_positive) <= k, all_of_them, largest)

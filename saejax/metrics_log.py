@@ -5,17 +5,30 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
-import jax
 import numpy as np
-from tqdm import tqdm
 
 from extract.errors import UserError
 from extract.files import write_atomically
 from saejax.checkpoint import checkpoint_steps
 from saejax.config import TrainConfig
-from saejax.step import StepMetrics, learning_rate_schedule
+from saejax.schedules import schedules
+from saejax.step import StepMetrics
+
+
+class Tracker(Protocol):
+    """Where metrics go besides ``metrics.jsonl``."""
+
+    def log(self, step: int, values: Mapping[str, Any]) -> None:
+        """Numbers, and lists of numbers, of a step."""
+        ...
+
+    def close(self) -> None:
+        """Write out what is left."""
+        ...
 
 
 def drop_metrics_after(path: Path, step: int) -> None:
@@ -28,46 +41,92 @@ def drop_metrics_after(path: Path, step: int) -> None:
 
 
 class MetricsLog:
-    """Appends metrics to ``metrics.jsonl`` one step late, so that the device never waits."""
+    """Appends the metrics of one run to its ``metrics.jsonl``."""
 
     def __init__(self, config: TrainConfig, n_steps: int, first_step: int) -> None:
         """Of a run of ``n_steps`` that goes on after ``first_step``."""
         self.path = config.out / "metrics.jsonl"
-        self.config, self.n_steps = config, n_steps
-        self.schedule = learning_rate_schedule(config, n_steps)
-        self.pending: tuple[int, StepMetrics] | None = None
+        self.config = config
+        self.trackers: list[Tracker] = []
+        self._schedules = schedules(config, n_steps)
         self._last = (first_step, time.perf_counter())
 
-    def read_pending(self, bar: tqdm) -> None:
-        """Write the line of the metrics that were left in ``pending``, if any.
+    def write(self, step: int, metrics: StepMetrics, data_wait_s: float) -> dict[str, Any]:
+        """Write the line of a step.
+
+        Args:
+            step: steps done.
+            metrics: on the host.
+            data_wait_s: seconds spent waiting for batches since the last line.
+
+        Returns:
+            What was written.
 
         Raises:
             UserError: the loss is not finite.
         """
-        if self.pending is None:
-            return
-        step, metrics = self.pending
-        self.pending = None
-        now = time.perf_counter()
-        tokens = (step - self._last[0]) * self.config.batch_size_tokens
-        with jax.transfer_guard("allow"):
-            values = {k: float(v) for k, v in jax.device_get(metrics)._asdict().items()}
-            rate = float(np.asarray(self.schedule(step - 1)))
+        now, (last_step, last) = time.perf_counter(), self._last
+        values = {name: np.asarray(v).tolist() for name, v in metrics._asdict().items()}
+        bad_step = values.pop("first_bad_step")
+        if bad_step:
+            raise self._not_finite(bad_step)
+        done, batch = step - 1, self.config.batch_size_tokens
         line = {
             "step": step,
-            "tokens_seen": step * self.config.batch_size_tokens,
+            "tokens_seen": step * batch,
             **values,
-            "learning_rate": rate,
-            "tokens_per_sec": tokens / (now - self._last[1]),
+            "learning_rate": self.config.peak_learning_rate()
+            * float(np.asarray(self._schedules.learning_rate(done))),
+            "sparsity": self.config.sparsity() * float(np.asarray(self._schedules.sparsity(done))),
+            "tokens_per_sec": (step - last_step) * batch / (now - last),
+            "data_wait": data_wait_s / (now - last),
         }
         self._last = (step, now)
-        if not math.isfinite(values["loss"]):
-            saved = checkpoint_steps(self.config.out)
-            raise UserError(
-                f"{self.config.out}: the loss is not finite at step {step}; last good checkpoint: "
-                f"{saved[-1] if saved else 'none'}; lower --learning-rate (now "
-                f"{self.config.peak_learning_rate():.2g}) or check the activations"
-            )
+        self.append(line)
+        return line
+
+    def append(self, line: dict[str, Any]) -> None:
+        """Add a line."""
         with self.path.open("a") as f:
             f.write(json.dumps(line) + "\n")
-        bar.set_postfix(fvu=f"{values['fvu']:.3f}", dead=f"{values['frac_dead']:.3f}")
+        for tracker in self.trackers:
+            tracker.log(line["step"], {k: v for k, v in line.items() if k != "step"})
+
+    def _not_finite(self, step: int) -> UserError:
+        saved = checkpoint_steps(self.config.out)
+        good = f"step {saved[-1]}" if saved else "none"
+        return NotFinite(
+            f"{self.config.out}: the loss is not finite at step {step}; last good checkpoint: "
+            f"{good}",
+            step,
+        )
+
+
+class NotFinite(UserError):
+    """The loss of a step was not finite."""
+
+    def __init__(self, message: str, step: int) -> None:
+        """Of this step."""
+        super().__init__(message)
+        self.step = step
+
+
+def likely_cause(config: TrainConfig, rows: np.ndarray) -> str:
+    """Why the loss of a batch was not finite.
+
+    Args:
+        config: the run.
+        rows: the batch's raw activations.
+    """
+    if not np.isfinite(rows).all():
+        n = int((~np.isfinite(rows).all(axis=1)).sum())
+        return (
+            f"likely cause: {n} of the batch's {len(rows)} residues have activations that are not "
+            "finite; check the store with `python -m extract verify`"
+        )
+    rate, usual = config.peak_learning_rate(), config.scaled_learning_rate()
+    if rate > 2 * usual or math.isclose(rate, usual):
+        hint = f"try --learning-rate {min(rate, usual) / 4:.2g}"
+    else:
+        hint = f"try --learning-rate {rate / 4:.2g}"
+    return f"likely cause: a learning rate of {rate:.2g} is too high; {hint} in a new --out folder"

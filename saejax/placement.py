@@ -56,7 +56,10 @@ def place(rows: Rows, sharding: NamedSharding) -> Float[Array, "devices batch d_
         rows: raw activations ``[batch, d_model]``; a NumPy array or a Torch tensor.
         sharding: over the first axis of the result.
     """
-    shards = rows.reshape(sharding.num_devices, -1, rows.shape[1])
+    n_shards = sharding.mesh.shape[sharding.spec[0]]
+    shards = rows.reshape(n_shards, -1, rows.shape[1])
+    if isinstance(shards, np.ndarray) and jax.process_count() > 1:
+        return jax.make_array_from_callback(shards.shape, sharding, lambda index: shards[index])
     if not isinstance(shards, np.ndarray):
         if shards.is_cuda and jax.default_backend() != "gpu":
             shards = shards.cpu()  # this JAX has no GPUs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,17 @@ from extract.errors import UserError
 from extract.files import read_json, versions, write_json_atomically
 from saejax.checkpoint import RUN_FORMAT_VERSION
 from saejax.config import TrainConfig
+from saejax.processes import primary
 from saejax.sources import Data
 
 _NOT_IDENTITY = {
-    "activations", "eval_activations", "out", "log_every_steps", "fasta", "weights",
-    "parent_device",
+    "activations", "eval_activations", "target_activations", "out", "fasta", "weights",
+    "parent_device", "log_every_steps", "eval_every_steps", "checkpoint_every_steps",
+    "keep_checkpoints", "trackers", "coordinator", "num_processes", "process_id",
+    "latent_devices", "preset",
 }  # fmt: skip
 """Settings that may change between a run and its resumption: where things are (what they are is
-compared by manifest), and how often it reports."""
+compared by manifest), on which devices, and how often it reports."""
 
 _MADE_BEFORE_THE_RECORD = {"held_out"}
 """What an interrupted start of a streamed run may leave in its folder."""
@@ -27,10 +30,13 @@ _MADE_BEFORE_THE_RECORD = {"held_out"}
 
 def settings_of(config: TrainConfig) -> dict[str, Any]:
     """A run's settings as plain values; those of the stream only when there is one."""
-    found = {f.name: getattr(config, f.name) for f in fields(config) if f.name != "stream"}
-    if config.source == "stream":
-        found |= {f.name: getattr(config.stream, f.name) for f in fields(config.stream)}
-    return {name: str(v) if isinstance(v, Path) else v for name, v in found.items()}
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Path):
+            return str(value)
+        return [plain(v) for v in value] if isinstance(value, tuple) else value
+
+    return {name: plain(value) for name, value in config.settings().items()}
 
 
 def previous_run(config: TrainConfig) -> dict | None:
@@ -41,12 +47,13 @@ def previous_run(config: TrainConfig) -> dict | None:
     """
     out = config.out
     if not (out / "run.json").exists():
-        allowed = _MADE_BEFORE_THE_RECORD if config.source == "stream" else set()
+        allowed = set(_MADE_BEFORE_THE_RECORD) if config.source == "stream" else set()
         if out.exists() and (not out.is_dir() or {p.name for p in out.iterdir()} - allowed):
             raise UserError(f"{out}: is not empty and not a run; give a new --out folder")
         return None
     old = read_json(out / "run.json", "a training run")
-    defaults = {f.name: f.default for f in fields(config)}  # of settings younger than the run
+    # of settings younger than the run
+    defaults = settings_of(TrainConfig.of(Path(), Path()))
     for name, value in settings_of(config).items():
         before = old["config"].get(name, defaults.get(name))
         if name not in _NOT_IDENTITY and before != value:
@@ -69,15 +76,20 @@ def open_run(config: TrainConfig, data: Data, previous: dict | None) -> dict:
             "format_version": RUN_FORMAT_VERSION,
             "state": "training",
             "config": settings_of(config),
-            "sae": asdict(config.sae(data.d_model)),
+            "sae": asdict(config.sae(data.d_model, data.d_out)),
             "store": data.manifest,
+            "target_store": None if data.target is None else data.target.manifest,
             "eval_store": data.eval_store.manifest,
             "versions": versions("jax", "flax", "optax", "orbax-checkpoint", "numpy"),
         }
-        out.mkdir(parents=True, exist_ok=True)
-        write_json_atomically(out / "run.json", record)
+        if primary():
+            out.mkdir(parents=True, exist_ok=True)
+            write_json_atomically(out / "run.json", record)
         return record
     require_same_activations(out, data.name, data.manifest, previous["store"])
+    if data.target is not None:
+        name, recorded = str(data.target.folder), previous["target_store"]
+        require_same_activations(out, name, data.target.manifest, recorded)
     held_out = data.eval_store
     require_same_activations(out, str(held_out.folder), held_out.manifest, previous["eval_store"])
     return previous

@@ -12,9 +12,12 @@ from jaxtyping import Bool
 
 from extract.errors import UserError
 from extract.fasta import Protein
+from extract.statistics import Normalizer
 from extract.store import ActivationStore, require_same_parent
 from saejax.config import TrainConfig
-from saejax.data import ActivationBatches, Batches, held_out_rows
+from saejax.data import ActivationBatches, Batches, RowStore, held_out_rows
+from saejax.model import Constants
+from saejax.paired import PairedStore
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +36,34 @@ class Data:
     """Where the held-out activations are."""
     eval_rows: Bool[np.ndarray, " rows"] | None
     """Which of its rows; None for all."""
+    target: ActivationStore | None = None
+    """What a transcoder predicts."""
 
     @property
     def d_model(self) -> int:
         """Dimensions of the activations."""
         return self.manifest["d_model"]
+
+    @property
+    def d_out(self) -> int | None:
+        """Dimensions of what a transcoder predicts."""
+        return None if self.target is None else self.target.manifest["d_model"]
+
+    @property
+    def constants(self) -> Constants:
+        """Mean and scale of what goes in, and of what a transcoder predicts."""
+        ours = Normalizer.of_manifest(self.manifest)
+        if self.target is None:
+            return Constants(ours.mean, ours.scale)
+        theirs = Normalizer.of_manifest(self.target.manifest)
+        return Constants(ours.mean, ours.scale, theirs.mean, theirs.scale)
+
+    @property
+    def eval_source(self) -> RowStore:
+        """Held-out activations, a transcoder's targets beside them."""
+        if self.target is None:
+            return self.eval_store
+        return PairedStore(self.eval_store, self.target)
 
 
 def parent_device(config: TrainConfig) -> str | None:
@@ -83,14 +109,17 @@ def _open_stores(config: TrainConfig) -> Data:
         eval_store, eval_rows = store, held_out_rows(store, config.holdout_fraction)
         keep = ~eval_rows
     pool = config.pool_shards and config.pool_shards * store.manifest["shard_rows"]
+    target = None
+    if config.target_activations is not None:
+        target = ActivationStore.open(config.target_activations)
     batches = ActivationBatches(
-        store,
+        store if target is None else PairedStore(store, target),
         batch_size=config.batch_size_tokens,
-        seed=config.seed,
+        seed=config.data_order_seed,
         keep_rows=keep,
         consecutive_rows=pool,
     )
-    return Data(str(store.folder), store.manifest, batches, eval_store, eval_rows)
+    return Data(str(store.folder), store.manifest, batches, eval_store, eval_rows, target)
 
 
 def open_eval_store(

@@ -1,4 +1,4 @@
-"""One training step: a pure per-device body, and ``pmap`` around it."""
+"""One training step: a pure per-device body, and ``pmap`` or ``shard_map`` around it."""
 
 from __future__ import annotations
 
@@ -11,49 +11,95 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import AxisType, Mesh
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
-from saejax.config import SAEConfig, TrainConfig
-from saejax.losses import auxk_loss, mean_over_devices, reconstruction_loss
-from saejax.model import TopKSAE, orthogonal_to_rows, unit_rows
-from saejax.sparse import SparseLatents
+from saejax.architectures import ARCHITECTURES
+from saejax.axes import NOWHERE, Axes
+from saejax.config import TrainConfig
+from saejax.model import (
+    SAE,
+    Constants,
+    LossParts,
+    Now,
+    orthogonal_to_rows,
+    unit_norm_decoder,
+    unit_rows,
+)
+from saejax.sae_config import SAEConfig
+from saejax.schedules import Schedules, schedules
 
-AXIS = "data"
-FIRED_ABOVE = 1e-3
-"""A latent fired when its value exceeds this (Gao et al. 2024's code)."""
+DATA, LATENT, SWEEP = "data", "latent", "sweep"
+"""Names of the mapped axes."""
+CLIP_NORM = 1.0
+"""Gradients are scaled down to this global norm (Gao et al. 2024, section A.5)."""
+FREQUENCY_DECAY = 0.99
+"""Of the moving average of firing frequencies, per step."""
+FREQUENCY_BINS = np.array([0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0])
+"""Edges of the frequency histogram; never is in the first bin."""
+DENSE_ABOVE = 0.1
+"""A latent that fires on more than this share of residues is dense."""
 _MAX_COUNT = 2**30
 
-Params = dict[str, Array]
+Params: TypeAlias = dict[str, Array]
+
+
+class Hyper(NamedTuple):
+    """Settings that runs trained side by side may differ in."""
+
+    learning_rate: Float[Array, ""]
+    """Peak."""
+    k: Int[Array, ""]
+    """Active latents."""
+    sparsity: Float[Array, ""]
+    """λ."""
 
 
 class TrainState(NamedTuple):
-    """Everything a step changes."""
+    """Everything a step changes, and the settings it reads."""
 
     params: Params
-    """W_dec, W_enc_T, b_enc, b_dec."""
+    """Of the NNX module: W_dec, W_enc_T, b_enc, b_dec, and the architecture's own."""
+    ema: Params
+    """Their moving average; empty without one."""
     opt_state: Any
-    """Of the optax chain."""
+    """Of the optax transformation."""
     tokens_since_fired: Int[Array, " d_sae"]
     """Residues since each latent last fired, over all devices."""
+    frequency: Float[Array, " d_sae"]
+    """Moving average of the share of residues on which each latent fires."""
     step: Int[Array, ""]
     """Steps done."""
+    hyper: Hyper
+    """Of this run."""
+    first_bad_step: Int[Array, ""]
+    """The first step whose loss was not finite; 0 when there is none."""
 
 
 class StepMetrics(NamedTuple):
-    """Scalars of one step, over all devices."""
+    """Figures of one step, over all devices."""
 
     loss: Array
-    """Reconstruction + coefficient · AuxK."""
+    """What is minimised."""
     fvu: Array
     """Squared error over squared deviation from the mean, of this batch."""
+    normalized_mse: Array
+    """Squared error per element, over the variance measured before training."""
     auxk: Array
     """AuxK, before its coefficient."""
     l0: Array
     """Latents above zero per residue."""
     frac_dead: Array
     """Share of latents silent for longer than the threshold."""
+    frac_dense: Array
+    """Share of latents that fire on more than a tenth of the residues, lately."""
     grad_norm: Array
     """Global norm of the gradient after projection, before clipping."""
+    frequency_histogram: Array
+    """Latents by how often they fire lately, between the edges of ``FREQUENCY_BINS``."""
+    first_bad_step: Array
+    """The first step whose loss was not finite; 0 when there is none."""
 
 
 class Training(NamedTuple):
@@ -63,157 +109,288 @@ class Training(NamedTuple):
     """NNX structure of the SAE."""
     constants: Any
     """Mean and scale."""
+    sae_config: SAEConfig
+    """Architecture and sizes."""
     optimizer: optax.GradientTransformation
-    """Clip, then Adam with its schedule."""
+    """Gradients to directions; the learning rate comes after it."""
+    schedules: Schedules
+    """Over the run."""
     dead_after_tokens: int
     """Silence that makes a latent dead."""
     auxk_coefficient: float
     """Weight of AuxK."""
+    accumulate_steps: int
+    """Parts of a batch."""
+    ema_decay: float | None
+    """Of the moving average of the weights."""
+    k_start: int | None
+    """Where k starts, when it changes."""
+    k_varies: bool
+    """Whether k is read from the state rather than compiled in."""
+    clip_norm: float | None
+    """Largest gradient norm."""
 
-    def sae(self, params: Params) -> TopKSAE:
+    def sae(self, params: Params) -> SAE:
         """The module with these parameters."""
         return nnx.merge(self.graphdef, params, self.constants)
-
-
-def learning_rate_schedule(config: TrainConfig, n_steps: int) -> optax.Schedule:
-    """Linear warm-up, constant, linear decay to zero over the last ``decay_fraction``."""
-    peak = config.peak_learning_rate()
-    warmup = min(config.warmup_steps, max(1, n_steps // 10))
-    decay = max(1, int(n_steps * config.decay_fraction))
-    parts = [
-        optax.linear_schedule(peak / max(1, warmup), peak, max(1, warmup - 1)),
-        optax.linear_schedule(peak, 0.0, decay),
-    ]
-    return optax.join_schedules(parts, [max(warmup, n_steps - decay)])
-
-
-def adam(config: TrainConfig, n_steps: int) -> optax.GradientTransformation:
-    """Gao et al.'s optimiser: gradients clipped to norm 1, Adam(0.9, 0.999, 6.25e-10)."""
-    schedule = learning_rate_schedule(config, n_steps)
-    return optax.chain(
-        optax.clip_by_global_norm(1.0), optax.adam(schedule, b1=0.9, b2=0.999, eps=6.25e-10)
-    )
 
 
 def init_state(
     config: TrainConfig,
     sae_config: SAEConfig,
-    mean: np.ndarray,
-    scale: float,
+    constants: Constants,
     n_steps: int,
     *,
+    sample: Float[np.ndarray, "rows d_model"] | None = None,
     optimizer: optax.GradientTransformation | None = None,
+    clip_norm: float | None = CLIP_NORM,
+    k_varies: bool = False,
 ) -> tuple[Training, TrainState]:
     """Fresh SAE, optimiser and counters.
 
     Args:
         config: the run.
-        sae_config: sizes.
-        mean: per-dimension mean of the activations.
-        scale: their scale.
+        sae_config: architecture and sizes.
+        constants: normalisation.
         n_steps: length of the run, for schedules and the dead threshold.
-        optimizer: instead of Adam (the device tests use SGD).
+        sample: raw activations that some architectures start from.
+        optimizer: instead of Adam (the device tests use the plain gradient).
+        clip_norm: largest gradient norm; None for any.
+        k_varies: read k from the state, so that runs side by side can differ in it.
     """
-    sae = TopKSAE(sae_config, mean, scale, rngs=nnx.Rngs(config.seed))
-    graphdef, params, constants = nnx.split(sae, nnx.Param, ...)
-    optimizer = optimizer or adam(config, n_steps)
-    pure: Params = nnx.to_pure_dict(params)
+    kind = ARCHITECTURES[sae_config.architecture]
+    sae = kind(sae_config, constants, rngs=nnx.Rngs(config.seed))
+    if sample is not None:
+        sae.start_from(sae.normalize(sample))
+    graphdef, params, rest = nnx.split(sae, nnx.Param, ...)
+    own = config.own
+    optimizer = optimizer or optax.scale_by_adam(b1=own.adam_b1, b2=own.adam_b2, eps=own.adam_eps)
+    plan = schedules(config, n_steps)
     training = Training(
-        graphdef,
-        nnx.to_pure_dict(constants),
-        optimizer,
-        config.dead_threshold_tokens(n_steps),
-        config.auxk_coefficient,
+        graphdef=graphdef,
+        constants=nnx.to_pure_dict(rest),
+        sae_config=sae_config,
+        optimizer=optimizer,
+        schedules=plan,
+        dead_after_tokens=config.dead_threshold_tokens(n_steps),
+        auxk_coefficient=config.recipe.auxk_coefficient,
+        accumulate_steps=config.recipe.accumulate_steps,
+        ema_decay=config.recipe.ema_decay,
+        k_start=config.recipe.k_start,
+        k_varies=k_varies or plan.k_progress is not None,
+        clip_norm=clip_norm,
+    )
+    pure: Params = nnx.to_pure_dict(params)
+    ema = jax.tree.map(jnp.array, pure) if config.recipe.ema_decay is not None else {}
+    hyper = Hyper(
+        jnp.float32(config.peak_learning_rate()),
+        jnp.int32(sae_config.k),
+        jnp.float32(config.sparsity()),
     )
     silent = jnp.zeros(sae_config.d_sae, jnp.int32)
-    return training, TrainState(pure, optimizer.init(pure), silent, jnp.zeros((), jnp.int32))
-
-
-class _LossParts(NamedTuple):
-    squared_error: Array
-    squared_deviation: Array
-    auxk: Array
-    latents: SparseLatents
-
-
-def _loss(
-    params: Params, training: Training, activations_BD: Array, dead_F: Array, axis_name: str | None
-) -> tuple[Array, _LossParts]:
-    sae = training.sae(params)
-    x_BD = sae.normalize(activations_BD)
-    latents = sae.encode_normalized(x_BD)
-    x_hat_BD = sae.decode_normalized(latents)
-    main = reconstruction_loss(x_BD, x_hat_BD)
-    auxk = auxk_loss(sae, x_BD, x_hat_BD, dead_F, axis_name=axis_name)
-    parts = _LossParts(((x_BD - x_hat_BD) ** 2).sum(), (x_BD**2).sum(), auxk, latents)
-    return main + training.auxk_coefficient * auxk, parts
+    frequency = jnp.zeros(sae_config.d_sae)
+    state = TrainState(
+        params=pure,
+        ema=ema,
+        opt_state=optimizer.init(pure),
+        tokens_since_fired=silent,
+        frequency=frequency,
+        step=jnp.zeros((), jnp.int32),
+        hyper=hyper,
+        first_bad_step=jnp.zeros((), jnp.int32),
+    )
+    return training, state
 
 
 def device_step(
     training: Training,
     state: TrainState,
-    activations_BD: Float[Array, "batch d_model"],
+    activations: Float[Array, "batch d"],
     *,
-    axis_name: str | None = None,
+    axes: Axes = NOWHERE,
 ) -> tuple[TrainState, StepMetrics]:
     """One step on this device's share of the batch; pure, and independent of the wrapper.
 
     Args:
         training: fixed.
-        state: the same on every device, before and after.
-        activations_BD: raw activations, an equal number on every device.
-        axis_name: mapped axis to reduce over; None on a single device.
+        state: the same on every device that shares the batch, before and after; this device's
+            latents where the dictionary is split.
+        activations: raw, an equal number on every device; a transcoder's targets lie beside its
+            inputs, ``[batch, d_model + d_out]``.
+        axes: mapped axes to reduce over.
     """
-    params = state.params
     dead_F = state.tokens_since_fired > training.dead_after_tokens
-    grad_of_loss = jax.value_and_grad(_loss, has_aux=True)
-    (loss, parts), grads = grad_of_loss(params, training, activations_BD, dead_F, axis_name)
-    grads = jax.tree.map(lambda g: mean_over_devices(g, axis_name), grads)
-    grads |= {"W_dec": orthogonal_to_rows(grads["W_dec"], params["W_dec"])}
-    updates, opt_state = training.optimizer.update(grads, state.opt_state, params)
-    params = cast(Params, optax.apply_updates(params, updates))
-    params = params | {"W_dec": unit_rows(params["W_dec"])}
-    silent_F = _count_silence(state.tokens_since_fired, parts.latents, axis_name)
-    error, deviation, l0, loss, auxk = (
-        mean_over_devices(v, axis_name)
-        for v in (
-            parts.squared_error,
-            parts.squared_deviation,
-            (parts.latents.values > 0).sum(axis=1).mean(),
-            loss,
-            parts.auxk,
-        )
+    now = _now(training, state, dead_F, axes)
+    (loss, parts), grads = _gradients(training, state.params, activations, now)
+    grads = jax.tree.map(axes.mean_data, grads)
+    params, opt_state, grad_norm = _update(training, state, grads, axes)
+    ema = state.ema
+    if training.ema_decay is not None:
+        keep = training.ema_decay
+        ema = jax.tree.map(lambda e, p: keep * e + (1 - keep) * p, ema, params)
+    n_rows = len(activations) * (1 if axes.data is None else jax.lax.axis_size(axes.data))
+    fired_F = axes.sum_data(parts.fired)
+    silent_F = jnp.where(fired_F > 0, 0, jnp.minimum(state.tokens_since_fired + n_rows, _MAX_COUNT))
+    frequency_F = _moving_frequency(state, fired_F / n_rows)
+    n_elements = n_rows * training.sae_config.output_size
+    error = axes.sum_data(parts.squared_error)
+    n_latents = training.sae_config.d_sae
+    loss = axes.mean_data(loss)
+    step = state.step + 1
+    bad = (state.first_bad_step == 0) & ~jnp.isfinite(loss + grad_norm)
+    first_bad_step = jnp.where(bad, step, state.first_bad_step)
+    metrics = StepMetrics(
+        loss=loss,
+        fvu=error / axes.sum_data(parts.squared_deviation),
+        normalized_mse=error / n_elements,
+        auxk=axes.mean_data(parts.auxk),
+        l0=axes.mean_data(parts.l0),
+        frac_dead=axes.sum_latent(dead_F.sum()) / n_latents,
+        frac_dense=axes.sum_latent((frequency_F > DENSE_ABOVE).sum()) / n_latents,
+        grad_norm=grad_norm,
+        frequency_histogram=axes.sum_latent(_histogram(frequency_F)),
+        first_bad_step=first_bad_step,
     )
-    metrics = StepMetrics(loss, error / deviation, auxk, l0, dead_F.mean(), optax.tree.norm(grads))
-    return TrainState(params, opt_state, silent_F, state.step + 1), metrics
+    new = TrainState(
+        params, ema, opt_state, silent_F, frequency_F, step, state.hyper, first_bad_step
+    )
+    return new, metrics
 
 
-def _count_silence(silent_F: Array, latents: SparseLatents, axis_name: str | None) -> Array:
-    """Residues since each latent fired, counting this batch on all devices."""
-    fired_F = jnp.zeros(silent_F.shape, jnp.int32)
-    fired_F = fired_F.at[latents.indices].max((latents.values > FIRED_ABOVE).astype(jnp.int32))
-    n_tokens = latents.values.shape[0]
-    if axis_name is not None:
-        fired_F = jax.lax.pmax(fired_F, axis_name)
-        n_tokens = jax.lax.psum(n_tokens, axis_name)
-    return jnp.where(fired_F > 0, 0, jnp.minimum(silent_F + n_tokens, _MAX_COUNT))
+def _now(training: Training, state: TrainState, dead_F: Array, axes: Axes) -> Now:
+    plan, hyper = training.schedules, state.hyper
+    k = hyper.k if training.k_varies else None
+    if plan.k_progress is not None and training.k_start is not None:
+        start, progress = training.k_start, plan.k_progress(state.step)
+        k = jnp.round(start + (hyper.k - start) * progress).astype(jnp.int32)
+    return Now(dead_F, k, hyper.sparsity * plan.sparsity(state.step), axes)
+
+
+def _gradients(
+    training: Training, params: Params, activations: Array, now: Now
+) -> tuple[tuple[Array, LossParts], Params]:
+    """Loss and gradient of this device's rows, part by part when the batch is accumulated."""
+
+    def loss(params: Params, rows_BD: Array) -> tuple[Array, LossParts]:
+        sae = training.sae(params)
+        d_model = training.sae_config.d_model
+        x_BD = sae.normalize(rows_BD[:, :d_model])
+        transcoder = training.sae_config.d_out is not None
+        y_BD = sae.normalize_output(rows_BD[:, d_model:]) if transcoder else x_BD
+        return sae.loss(x_BD, y_BD, training.auxk_coefficient, now)
+
+    of_rows = partial(jax.value_and_grad(loss, has_aux=True), now.axes.on_every_data_device(params))
+    n = training.accumulate_steps
+    if n == 1:
+        return of_rows(activations)
+    blocks = activations.reshape(n, -1, activations.shape[1])
+    first = of_rows(blocks[0])
+
+    def add(total, rows_BD):
+        return jax.tree.map(jnp.add, total, of_rows(rows_BD)), None
+
+    (total, parts), grads = jax.lax.scan(add, first, blocks[1:])[0]
+    parts = parts._replace(auxk=parts.auxk / n, l0=parts.l0 / n)
+    return (total / n, parts), jax.tree.map(lambda g: g / n, grads)
+
+
+def _update(
+    training: Training, state: TrainState, grads: Params, axes: Axes
+) -> tuple[Params, Any, Array]:
+    """Project, clip, step, and put the decoder's rows back to unit norm."""
+    unit_norm = unit_norm_decoder(training.sae_config)
+    if unit_norm:
+        grads = grads | {"W_dec": orthogonal_to_rows(grads["W_dec"], state.params["W_dec"])}
+    squares = {name: (g**2).sum() for name, g in grads.items()}
+    split = sum(axes.sum_latent(s) for name, s in squares.items() if name != "b_dec")
+    grad_norm = jnp.sqrt(split + squares["b_dec"])
+    if training.clip_norm is not None:
+        factor = jnp.minimum(1.0, training.clip_norm / jnp.maximum(grad_norm, 1e-30))
+        grads = jax.tree.map(lambda g: g * factor, grads)
+    updates, opt_state = training.optimizer.update(grads, state.opt_state, state.params)
+    rate = state.hyper.learning_rate * training.schedules.learning_rate(state.step)
+    params = cast(Params, jax.tree.map(lambda p, u: p - rate * u, state.params, updates))
+    if unit_norm:
+        params = params | {"W_dec": unit_rows(params["W_dec"])}
+    return params, opt_state, grad_norm
+
+
+def _moving_frequency(state: TrainState, now_F: Array) -> Array:
+    """Debiased by starting from the first batch."""
+    keep = jnp.where(state.step == 0, 0.0, FREQUENCY_DECAY)
+    return keep * state.frequency + (1 - keep) * now_F
+
+
+def _histogram(frequency_F: Array) -> Array:
+    inner = jnp.asarray(FREQUENCY_BINS[1:-1], frequency_F.dtype)
+    bins = jnp.searchsorted(inner, frequency_F, side="right")
+    return (bins[:, None] == jnp.arange(len(FREQUENCY_BINS) - 1)[None]).sum(axis=0)
 
 
 TrainStep: TypeAlias = Callable[[TrainState, Array], tuple[TrainState, StepMetrics]]
 
 
-def make_train_step(training: Training, devices: Sequence[Any] | None = None) -> TrainStep:
-    """``pmap`` the step over devices, its state replicated and donated.
+def make_train_step(
+    training: Training,
+    devices: Sequence[Any] | None = None,
+    *,
+    latent_devices: int = 1,
+    sweep: bool = False,
+) -> TrainStep:
+    """The step over devices, its state donated.
+
+    Under ``pmap`` the state is replicated. With ``latent_devices`` above 1 it is ``shard_map`` on a
+    (data, latent) mesh, and arrays of the state with a row per latent are split.
 
     The returned function takes the state (no device axis) and raw activations
-    ``[devices, batch per device, d_model]``.
+    ``[devices that share the batch, batch per device, d]``.
+
+    Args:
+        training: fixed.
+        devices: all of them by default.
+        latent_devices: devices that share one dictionary.
+        sweep: the state has a leading axis of runs that are trained side by side.
     """
-    body = partial(device_step, training, axis_name=AXIS)
-    return jax.pmap(
-        body,
-        axis_name=AXIS,
-        in_axes=(None, 0),
-        out_axes=None,
-        donate_argnums=(0,),
-        devices=devices,
-    )
+    devices = jax.devices() if devices is None else devices
+    axes = Axes(DATA, LATENT if latent_devices > 1 else None, SWEEP if sweep else None)
+    body: Any = partial(device_step, training, axes=axes)
+    if sweep:
+        body = jax.vmap(body, in_axes=(0, None), axis_name=SWEEP)
+    if latent_devices == 1:
+        return jax.pmap(
+            body,
+            axis_name=DATA,
+            in_axes=(None, 0),
+            out_axes=None,
+            donate_argnums=(0,),
+            devices=devices,
+        )
+    mesh = device_mesh(devices, latent_devices)
+
+    def step(state: TrainState, batch: Array) -> tuple[TrainState, StepMetrics]:
+        specs = state_specs(state)
+        mapped = jax.shard_map(
+            lambda state, batch: body(state, batch[0]),
+            mesh=mesh,
+            in_specs=(specs, P(DATA)),
+            out_specs=(specs, P()),
+        )
+        return mapped(state, batch)
+
+    return jax.jit(step, donate_argnums=(0,))
+
+
+def device_mesh(devices: Sequence[Any], latent_devices: int = 1) -> Mesh:
+    """Devices as (data, latent)."""
+    grid = np.array(devices).reshape(-1, latent_devices)
+    return Mesh(grid, (DATA, LATENT), axis_types=(AxisType.Auto, AxisType.Auto))
+
+
+def state_specs(state: TrainState) -> TrainState:
+    """How each array of the state is split: by latents, or not at all."""
+
+    def spec(path: tuple[Any, ...], leaf: Array) -> P:
+        names = {getattr(key, "key", getattr(key, "name", None)) for key in path}
+        return P(LATENT) if jnp.ndim(leaf) and "b_dec" not in names else P()
+
+    return jax.tree_util.tree_map_with_path(spec, state)

@@ -160,7 +160,7 @@ def open_stream(
         source,
         name=name,
         batch_size=config.batch_size_tokens,
-        seed=config.seed,
+        seed=config.data_order_seed,
         pool_shards=config.pool_shards or POOL_SHARDS,
         buffer=0 if shares_gpu(parent, devices) else None,
     )
@@ -180,7 +180,7 @@ def _read_proteins(
     """Proteins to train on, proteins to evaluate on (none with an evaluation store), and counts."""
     settings = config.stream
     assert settings.fasta is not None, "the config checks this"
-    source = FastaSource(settings.fasta, settings.selection(longest, seed=config.seed))
+    source = FastaSource(settings.fasta, settings.selection(longest, seed=config.data_order_seed))
     proteins, report = list(source), source.report
     if config.eval_activations is not None:
         return proteins, [], report
@@ -219,7 +219,7 @@ def _stream(
         proteins,
         report,
         settings.site,
-        seed=config.seed,
+        seed=config.data_order_seed,
         batch_residues=settings.batch_residues,
         shard_rows=settings.shard_rows,
         normalizer_rows=settings.normalizer_rows,

@@ -1,0 +1,53 @@
+"""Several processes, on one or many machines, that train one SAE. Not run on GPUs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from extract.errors import UserError
+from saejax.settings import Layout
+
+
+def join(layout: Layout) -> None:
+    """Find the other processes; nothing to do when there are none.
+
+    Raises:
+        UserError: they can't be found.
+    """
+    if layout.coordinator is None or jax.distributed.is_initialized():
+        return
+    try:
+        if layout.coordinator == "auto":
+            jax.distributed.initialize()
+        else:
+            jax.distributed.initialize(layout.coordinator, layout.num_processes, layout.process_id)
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise UserError(
+            f"--coordinator {layout.coordinator}: the processes can't find each other ({reason}); "
+            "start all of them, with one address of process 0"
+        ) from error
+
+
+def primary() -> bool:
+    """Whether this process writes the files."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(where: str) -> None:
+    """Until every process is here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(where)
+
+
+def to_host(state: Any, mesh: Mesh) -> Any:
+    """A state's arrays in this process's memory, whole, and copied: a step may overwrite them."""
+    if jax.process_count() > 1:
+        everywhere = NamedSharding(mesh, PartitionSpec())
+        state = jax.jit(lambda s: s, out_shardings=everywhere)(state)
+    return jax.tree.map(lambda a: np.array(a), state)
