@@ -35,7 +35,7 @@ SETTINGS = {
 
 
 def config_of(store, out, **changes):
-    return TrainConfig(store.folder, out, **{**SETTINGS, **changes})
+    return TrainConfig.of(store.folder, out, **{**SETTINGS, **changes})
 
 
 def metrics_of(run):

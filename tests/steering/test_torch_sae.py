@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from extract.errors import UserError
 from extract.esm import ESM2, ESM2Shape
-from saejax import LoadedSAE, SAEConfig, TopKSAE, load_sae
+from saejax import Constants, LoadedSAE, SAEConfig, TopKSAE, load_sae
 from steering.torch_sae import TorchLatents, TorchSAE
 
 MANIFEST = {"parent": {}, "site": "block1", "d_model": 0}
@@ -20,7 +20,7 @@ MANIFEST = {"parent": {}, "site": "block1", "d_model": 0}
 
 def flax_sae(d_model: int, d_sae: int, k: int, rng: np.random.Generator) -> LoadedSAE:
     config = SAEConfig(d_model=d_model, d_sae=d_sae, k=k, k_aux=1)
-    sae = TopKSAE(config, rng.normal(size=d_model), 1.7, rngs=nnx.Rngs(0))
+    sae = TopKSAE(config, Constants(rng.normal(size=d_model), 1.7), rngs=nnx.Rngs(0))
     for name in ("W_enc_T", "b_enc", "b_dec"):
         parameter = getattr(sae, name)
         parameter[...] = rng.normal(size=parameter[...].shape).astype(np.float32) * 0.3
