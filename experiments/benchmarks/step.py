@@ -33,7 +33,7 @@ from tqdm import tqdm
 from experiments.benchmarks.extraction import machine
 from experiments.benchmarks.step_contestants import CONTESTANTS, Setting, initial, parts
 from extract.errors import UserError, run_cli
-from extract.files import versions, write_atomically, write_json_atomically
+from extract.files import write_atomically, write_json_atomically
 
 AGREEMENT = {"float32": 1e-4, "bfloat16": 1e-2}
 """Largest relative difference from the first contestant's losses, by the encoder's numbers."""
@@ -275,8 +275,8 @@ def run(config: StepConfig) -> str:
         raise UserError(f"--contestants {sorted(unknown)}: must be of {', '.join(CONTESTANTS)}")
     if config.malloc:
         os.environ["GLIBC_TUNABLES"] = config.malloc
-    about = machine(config.threads) | {"versions": versions("torch", "jax", "jaxlib", "optax")}
-    about["malloc"] = config.malloc
+    about = machine(config.threads, ("torch", "jax", "jaxlib", "optax"))
+    about |= {"malloc": config.malloc}
     if config.grow:
         rows = grow(config)
         stem, text, results = "step_grow", grow_table(rows), {"sizes": rows}
