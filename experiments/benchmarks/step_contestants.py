@@ -10,14 +10,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from extract.errors import UserError
+if TYPE_CHECKING:
+    from saejax.sae_config import EncodeDtype
 
 Step = Callable[[np.ndarray], float]
 """Batch ``[batch, d_model]`` → its loss, with the parameters changed."""
@@ -74,7 +75,7 @@ def initial(setting: Setting) -> tuple[dict[str, np.ndarray], np.ndarray, list[n
     )
 
 
-def ours(setting: Setting, encode_dtype: str) -> Step:
+def ours(setting: Setting, encode_dtype: EncodeDtype) -> Step:
     """``saejax.step`` on one device."""
     import jax
 
@@ -92,29 +93,27 @@ def ours(setting: Setting, encode_dtype: str) -> Step:
     return run
 
 
-def saejax_step(setting: Setting, encode_dtype: str) -> tuple[Any, Any, Callable]:
+def saejax_step(setting: Setting, encode_dtype: EncodeDtype) -> tuple[Any, Any, Callable]:
     """The one place that knows how saejax is built: fixed half, state and step."""
     import jax
     import jax.numpy as jnp
 
     from saejax.config import SAEConfig, TrainConfig
+    from saejax.model import Constants
     from saejax.step import init_state, make_train_step
 
-    chosen: dict[str, Any] = {}
-    if encode_dtype != "float32":
-        if "encode_dtype" not in {f.name for f in fields(SAEConfig)}:
-            raise UserError(f"this saejax has no {encode_dtype} encoder: leave that contestant out")
-        chosen["encode_dtype"] = encode_dtype
     params, silent, _ = initial(setting)
     nowhere = Path(os.devnull)
-    config = TrainConfig(
-        activations=nowhere, out=nowhere, d_sae=setting.d_sae, k=setting.k,
-        batch_size_tokens=setting.batch, learning_rate=LEARNING_RATE, warmup_steps=1,
+    config = TrainConfig.of(
+        nowhere, nowhere, d_sae=setting.d_sae, k=setting.k,
+        batch_size_tokens=setting.batch, learning_rate=LEARNING_RATE, warmup_steps=0,
         decay_fraction=0.0, auxk_coefficient=AUXK_COEFFICIENT, dead_after_tokens=DEAD_AFTER_TOKENS,
     )  # fmt: skip
-    sae = SAEConfig(setting.d_model, setting.d_sae, setting.k, setting.k_aux, **chosen)
-    zero = np.zeros(setting.d_model, np.float32)
-    training, state = init_state(config, sae, zero, 1.0, n_steps=10**6)
+    sae = SAEConfig(
+        setting.d_model, setting.d_sae, setting.k, setting.k_aux, encode_dtype=encode_dtype
+    )
+    constants = Constants(np.zeros(setting.d_model, np.float32), 1.0)
+    training, state = init_state(config, sae, constants, n_steps=10**6)
     params["W_enc_T"] = params.pop("W_enc")
     assert params.keys() == state.params.keys(), state.params.keys()
     state = state._replace(
@@ -283,8 +282,10 @@ def parts(setting: Setting) -> dict[str, float]:
 
     def update(params: Any, grads: Any, opt_state: Any) -> tuple[Any, Any]:
         grads = grads | {"W_dec": orthogonal_to_rows(grads["W_dec"], params["W_dec"])}
+        norm = optax.tree.norm(grads)
+        grads = jax.tree.map(lambda g: g * jnp.minimum(1.0, 1 / norm), grads)
         updates, opt_state = adam.update(grads, opt_state, params)
-        params = optax.apply_updates(params, updates)
+        params = jax.tree.map(lambda p, u: p - LEARNING_RATE * u, params, updates)
         return params | {"W_dec": unit_rows(params["W_dec"])}, opt_state
 
     add = jit(kernels.add_rows, static_argnums=3)
