@@ -21,6 +21,8 @@ from saejax.data import ActivationBatches, hold_out_position
 
 HALVES = ("validation", "test")
 """Of the held-out proteins: the first chooses settings, the second is reported."""
+CHECK_ROWS = 1024
+"""Rows that trainers reconstruct themselves."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +49,9 @@ class RowsConfig:
 
 
 def prepare(config: RowsConfig) -> dict[str, Any]:
-    """Write ``train.npy`` in the order of training and both halves, x = scale · (row − mean).
+    """Write ``train.npy`` in the order of training, both halves, and ``check.npy``.
+
+    All are x = scale · (row − mean).
 
     Returns:
         What decides the rows, apart from how many they are, with ``d_model``.
@@ -71,7 +75,10 @@ def prepare(config: RowsConfig) -> dict[str, Any]:
     size, n_steps = config.batch_size_tokens, max(1, config.tokens // config.batch_size_tokens)
     train_rows = np.arange(store.n_rows) < (config.subset or store.n_rows)
     for half, rows in _held_out(config, store, train_rows).items():
-        np.save(config.out / f"{half}.npy", (rows - constants.mean) * constants.scale)
+        x = (rows - constants.mean) * constants.scale
+        np.save(config.out / f"{half}.npy", x)
+        if half == "validation":
+            np.save(config.out / "check.npy", x[:CHECK_ROWS])
     batches = ActivationBatches(store, batch_size=size, seed=config.seed, keep_rows=train_rows)
     train = np.lib.format.open_memmap(
         config.out / "train.npy", "w+", np.float32, (n_steps * size, store.d_model)

@@ -39,7 +39,11 @@ from experiments.benchmarks.extraction import machine
 from experiments.benchmarks.peer_rows import HALVES, RowsConfig, prepare, reconstruct, score
 from experiments.benchmarks.peer_trainers import Answer, Job
 from extract.errors import UserError, run_cli
-from extract.files import read_json, write_atomically, write_json_atomically
+from extract.files import (
+    read_json,
+    write_atomically,
+    write_json_atomically,
+)
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +51,6 @@ Trainer = Literal["ours", "sae_lens", "dictionary_learning"]
 Settings = dict[str, Any]
 RATE = {"ours": "learning_rate", "sae_lens": "lr", "dictionary_learning": "lr"}
 """What each calls its learning rate."""
-CHECK_ROWS = 1024
 SAME_FORM = 1e-3
 """Largest difference of a trainer's own reconstruction from ours of its weights, relative."""
 
@@ -119,7 +122,6 @@ class Comparison:
         """Read the held-out rows."""
         self.config, self.identity = config, rows
         self.rows = {half: np.load(config.out / f"{half}.npy") for half in HALVES}
-        np.save(config.out / "check.npy", self.rows["validation"][:CHECK_ROWS])
 
     def run(self, trainer: Trainer, tokens: int, stage: str, settings: Settings) -> dict[str, Any]:
         """Train one SAE and score it on both halves, or take the result from an earlier call."""
