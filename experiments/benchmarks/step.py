@@ -275,7 +275,7 @@ def run(config: StepConfig) -> str:
         raise UserError(f"--contestants {sorted(unknown)}: must be of {', '.join(CONTESTANTS)}")
     if config.malloc:
         os.environ["GLIBC_TUNABLES"] = config.malloc
-    about = machine(config.threads, ("torch", "jax", "jaxlib", "optax"))
+    about = machine(config.threads, "torch", "jax", "jaxlib", "optax")
     about |= {"malloc": config.malloc}
     if config.grow:
         rows = grow(config)
