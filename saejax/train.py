@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections import deque
 from collections.abc import Sequence
 from contextlib import closing
@@ -15,7 +16,6 @@ import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import tyro
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
@@ -24,6 +24,7 @@ from extract.files import write_atomically, write_json_atomically
 from saejax import processes
 from saejax.calibrate import calibrate_threshold
 from saejax.checkpoint import Checkpoints, checkpoint_steps, latest_sae, restore
+from saejax.command_line import train_config
 from saejax.config import TrainConfig
 from saejax.evaluate import Evaluation, evaluate, row_blocks
 from saejax.interrupt import Interruption
@@ -324,7 +325,7 @@ def _write_stability(config: TrainConfig, configs: Sequence[TrainConfig]) -> Non
 
 def main() -> None:
     """Parse the flags and train."""
-    train(tyro.cli(TrainConfig, prog="python -m saejax.train"))
+    train(train_config(sys.argv[1:]))
 
 
 if __name__ == "__main__":
