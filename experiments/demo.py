@@ -8,10 +8,9 @@ where their amino acids alone give 0.45; amino-acid latents that steer more than
 latents do. ``report.html`` says what came out.
 
 Settings (``--preset demo``), by held-out FVU on the unseen chains (2,048 latents, 4 epochs, k = 32
-unless said): the
-scaling rule's learning rate 5.7e-4 gives 0.192, 1e-3 0.181, 2e-3 0.177; batches of 1,024 at 2e-3
-0.179 although training FVU falls from 0.141 to 0.122: more steps only overfit 1.7 M residues. So
-k = 40 with 1.5e-3 and 3 epochs: 0.168, in three quarters of the time.
+unless said): the scaling rule's learning rate 5.7e-4 gives 0.192, 1e-3 0.181, 2e-3 0.177; batches
+of 1,024 at 2e-3 0.179 although training FVU falls from 0.141 to 0.122: more steps only overfit 1.7
+M residues. So k = 40 with 1.5e-3 and 3 epochs: 0.168, in three quarters of the time.
 """
 
 from __future__ import annotations

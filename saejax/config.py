@@ -107,9 +107,7 @@ class TrainConfig:
     """What is written into the run's folder, and when; none of it changes the result."""
     layout: Annotated[Layout, *titled("devices and processes")] = field(default_factory=Layout)
     """Only for dictionaries larger than a device, and for several machines."""
-    stream: Annotated[StreamConfig, *titled("stream (--source stream)")] = field(
-        default_factory=StreamConfig
-    )
+    stream: Annotated[StreamConfig, *titled("stream")] = field(default_factory=StreamConfig)
     """Only with --source stream: the parent, and the proteins it runs over."""
 
     @classmethod

@@ -48,7 +48,7 @@ PRESETS: dict[str, Preset] = {
         },
     ),
     "laptop": Preset(
-        "ESM2-8M on 2 to 8 cores, in minutes",
+        "ESM2-8M on 2 to 8 cores, a few minutes for each million residues",
         320,
         {
             "d_sae": Setting(2048, "6.4 latents per dimension; the time grows with it"),

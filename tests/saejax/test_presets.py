@@ -116,7 +116,7 @@ def test_help_is_grouped_in_words_and_shows_flags_not_fields(capsys, monkeypatch
     text = capsys.readouterr().out
     assert max(len(line) for line in text.splitlines()) <= 80
     for title in ("dictionary", "training recipe", "reporting", "devices and processes", "stream"):
-        assert f"─ {title} options ─" in text
+        assert f"{title} options" in text
     assert "16384" in text.split("--d-sae INT")[1].split("--k INT")[0], "the preset's defaults"
     for bad in ("None", "``", "k_start", "k_anneal", "eval_activations", "learning_rate:"):
         assert bad not in text
