@@ -7,10 +7,10 @@ Expected, on proteins that neither the SAE nor the choice of latent has seen: he
 where their amino acids alone give 0.45; amino-acid latents that steer more than matched random
 latents do. ``report.html`` says what came out.
 
-Settings, by held-out FVU on the unseen chains (2,048 latents, 4 epochs, k = 32 unless said): the
-scaling rule's learning rate 5.7e-4 gives 0.192, 1e-3 0.181, 2e-3 0.177; batches of 1,024 at 2e-3
-0.179 although training FVU falls from 0.141 to 0.122: more steps only overfit 1.7 M residues. So
-k = 40 with 1.5e-3 and 3 epochs: 0.168, in three quarters of the time.
+Settings (``--preset demo``), by held-out FVU on the unseen chains (2,048 latents, 4 epochs, k = 32
+unless said): the scaling rule's learning rate 5.7e-4 gives 0.192, 1e-3 0.181, 2e-3 0.177; batches
+of 1,024 at 2e-3 0.179 although training FVU falls from 0.141 to 0.122: more steps only overfit 1.7
+M residues. So k = 40 with 1.5e-3 and 3 epochs: 0.168, in three quarters of the time.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class DemoConfig:
     """Parent model."""
     site: str = "block4"
     """Where its residual stream is read and steered."""
-    d_sae: int = 2048
-    """Latents in the dictionary."""
-    k: int = 40
+    d_sae: int | None = None
+    """Latents in the dictionary; this and the next three are the preset's unless given."""
+    k: int | None = None
     """Latents active per residue."""
-    epochs: int = 3
+    epochs: int | None = None
     """Passes over the training sequences."""
-    learning_rate: float = 1.5e-3
+    learning_rate: float | None = None
     """Peak of Adam's learning rate; see this file's docstring."""
     n_steered: int = 30
     """Unseen proteins for the steering experiment."""
@@ -137,8 +137,10 @@ def train_step(config: DemoConfig) -> Step:
     """The SAE, on all training sequences, evaluated on the unseen chains."""
     acts, out = config.out / "acts", config.out / "sae"
     flags = ["--activations", str(acts / "uniprot"), "--eval-activations", str(acts / "pdb")]
-    flags += ["--out", str(out), "--d-sae", str(config.d_sae), "--k", str(config.k)]
-    flags += ["--epochs", str(config.epochs), "--learning-rate", str(config.learning_rate)]
+    flags += ["--out", str(out), "--preset", "demo"]
+    for name in ("d_sae", "k", "epochs", "learning_rate"):
+        if getattr(config, name) is not None:
+            flags += [f"--{name.replace('_', '-')}", str(getattr(config, name))]
     inputs = [acts / "uniprot" / "manifest.json", acts / "pdb" / "manifest.json"]
     return Step("train the SAE", ["saejax.train", *flags], inputs, out / "run.json")
 

@@ -10,11 +10,14 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from extract.command_line import Optional, Several, titled
 from extract.errors import UserError
+from saejax.presets import preset_values
 from saejax.recipes import RECIPES, ArchitectureRecipe
 from saejax.sae_config import WITH_K, WITH_SPARSITY, SAEConfig
 from saejax.settings import (
     DEAD_AFTER_TOKENS,
+    GROUP_TYPES,
     Dictionary,
     Layout,
     Recipe,
@@ -29,7 +32,6 @@ MATRYOSHKA_FRACTIONS = (16, 8, 4, 2, 1)
 """Parts of d_sae that the nested dictionaries have; Bussmann et al. 2025 use five, of which each is
 two to three times the one before."""
 
-_Flat = tyro.conf.OmitArgPrefixes
 GROUPS = ("dictionary", "recipe", "reporting", "layout", "stream")
 
 
@@ -55,54 +57,66 @@ class TrainConfig:
 
     They come from a store, or with ``--source stream`` from the parent as it runs over a FASTA
     file, without a disk in between. An interrupted run goes on from its last checkpoint, to the
-    identical result, when the same command is given again. docs/training.md explains every
-    architecture, and the recipe for ESM2-650M.
+    identical result, when the same command is given again. To begin with:
+
+      python -m saejax.train --preset laptop --activations acts/x --out runs/x
+      python -m saejax.info runs/x
+
+    docs/training.md explains every architecture, and the recipe for ESM2-650M.
     """
 
-    activations: Path | None = None
+    activations: Optional[Path] = None
     """Activation store made by ``python -m extract``; required unless the source is a stream."""
     out: Path = tyro.MISSING
     """Folder of the run (made, or resumed)."""
+    preset: Optional[str] = None
+    """Defaults for a purpose, which are printed with their reasons: demo (ESM2-8M as in ``make
+    demo``), laptop (ESM2-8M in minutes), esm2-650m (a GPU). Flags that are given win."""
     source: Literal["store", "stream"] = "store"
     """Where activations come from: a store (--activations), or a parent that runs over --fasta."""
-    eval_activations: Path | None = None
+    eval_activations: Optional[Path] = None
     """Store of other proteins for the held-out figures; by default proteins are held out of
-    ``activations`` or ``fasta`` (see holdout_fraction)."""
-    target_activations: Path | None = None
+    --activations or --fasta (see --holdout-fraction)."""
+    target_activations: Optional[Path] = None
     """Train a transcoder: predict these activations, of the same proteins at another site. Proteins
     to evaluate on are then held out of both."""
     holdout_fraction: float = 0.02
-    """Share of proteins kept from training when there is no eval_activations, chosen by hash."""
+    """Share of proteins kept from training when there is no --eval-activations, chosen by
+    hash."""
     epochs: int = 4
     """Passes over the activations."""
     batch_size_tokens: int = 2048
     """Residues per step, over all devices."""
     seed: int = 0
     """Seed of the initial weights, and of the order of the data."""
-    data_seed: int | None = None
-    """Seed of the order of the data; by default ``seed``."""
-    sweep: tuple[str, ...] = ()
+    data_seed: Optional[int] = None
+    """Seed of the order of the data; by default --seed."""
+    sweep: Several[str] = ()
     """Train several SAEs in one pass over the data, such as ``seed=0,1,2 k=16,32``: every
     combination of seed, k, learning_rate and sparsity becomes a run of its own in a folder below
-    ``out``."""
-    pool_shards: int | None = None
+    --out."""
+    pool_shards: Optional[int] = None
     """Neighbouring shards that are shuffled together in memory: 4 by default for a stream. For a
     store, whose chunks of 1,024 rows are permuted first unless this is given, it makes the order
     that a stream of the same proteins has."""
-    dictionary: Annotated[Dictionary, _Flat] = field(default_factory=Dictionary)
-    """Architecture and sizes."""
-    recipe: Annotated[Recipe, _Flat] = field(default_factory=Recipe)
-    """How it is optimised."""
-    reporting: Annotated[Reporting, _Flat] = field(default_factory=Reporting)
-    """What is written, and when."""
-    layout: Annotated[Layout, _Flat] = field(default_factory=Layout)
-    """Devices and processes."""
-    stream: Annotated[StreamConfig, _Flat] = field(default_factory=StreamConfig)
-    """Only with ``--source stream``."""
+    dictionary: Annotated[Dictionary, *titled("dictionary")] = field(default_factory=Dictionary)
+    """What is learnt: the architecture and its sizes."""
+    recipe: Annotated[Recipe, *titled("training recipe")] = field(default_factory=Recipe)
+    """How it is learnt; the defaults are those of the architecture's authors."""
+    reporting: Annotated[Reporting, *titled("reporting")] = field(default_factory=Reporting)
+    """What is written into the run's folder, and when; none of it changes the result."""
+    layout: Annotated[Layout, *titled("devices and processes")] = field(default_factory=Layout)
+    """Only for dictionaries larger than a device, and for several machines."""
+    stream: Annotated[StreamConfig, *titled("stream")] = field(default_factory=StreamConfig)
+    """Only with --source stream: the parent, and the proteins it runs over."""
 
     @classmethod
     def of(cls, activations: Path | None, out: Path, **settings: Any) -> TrainConfig:
-        """A run with these settings, given by their names on the command line, without groups."""
+        """A run with these settings, given by their names on the command line, without groups.
+
+        Those of a preset hold where no other is given.
+        """
+        settings = preset_values(settings.get("preset"), settings.get("source", "store")) | settings
         return cls(**_grouped({name: {} for name in GROUPS}, activations, out, settings))
 
     def replace(self, **settings: Any) -> TrainConfig:
@@ -124,6 +138,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check the numbers, and that the flags belong to the source and the architecture."""
+        preset_values(self.preset)
         self._check_source()
         self._check_numbers()
         self._check_architecture()
@@ -270,10 +285,9 @@ def _grouped(
     groups: dict[str, dict], activations: Path | None, out: Path, settings: dict[str, Any]
 ) -> dict[str, Any]:
     """Arguments of :class:`TrainConfig` for flat settings laid over the groups' present values."""
-    types = (Dictionary, Recipe, Reporting, Layout, StreamConfig)
     found: dict[str, Any] = {"activations": activations, "out": out}
     rest = dict(settings)
-    for name, kind in zip(GROUPS, types, strict=True):
+    for name, kind in zip(GROUPS, GROUP_TYPES, strict=True):
         own = {f.name: rest.pop(f.name) for f in fields(kind) if f.name in rest}
         found[name] = kind(**groups[name] | own)
     known = {f.name for f in dataclasses.fields(TrainConfig)} - set(GROUPS)

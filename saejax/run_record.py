@@ -64,8 +64,16 @@ def previous_run(config: TrainConfig) -> dict | None:
     return old
 
 
-def open_run(config: TrainConfig, data: Data, previous: dict | None) -> dict:
+def open_run(
+    config: TrainConfig, data: Data, previous: dict | None, found: Mapping[str, Any] | None = None
+) -> dict:
     """Write ``run.json``, or check that the run in the folder had the same activations.
+
+    Args:
+        config: the run.
+        data: what it trains on.
+        previous: what :func:`previous_run` found.
+        found: more to write into a new record.
 
     Raises:
         UserError: it had others.
@@ -81,6 +89,7 @@ def open_run(config: TrainConfig, data: Data, previous: dict | None) -> dict:
             "target_store": None if data.target is None else data.target.manifest,
             "eval_store": data.eval_store.manifest,
             "versions": versions("jax", "flax", "optax", "orbax-checkpoint", "numpy"),
+            **(found or {}),
         }
         if primary():
             out.mkdir(parents=True, exist_ok=True)

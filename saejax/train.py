@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections import deque
 from collections.abc import Sequence
 from contextlib import closing
@@ -15,7 +16,6 @@ import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import tyro
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
@@ -24,6 +24,7 @@ from extract.files import write_atomically, write_json_atomically
 from saejax import processes
 from saejax.calibrate import calibrate_threshold
 from saejax.checkpoint import Checkpoints, checkpoint_steps, latest_sae, restore
+from saejax.command_line import train_config
 from saejax.config import TrainConfig
 from saejax.evaluate import Evaluation, evaluate, row_blocks
 from saejax.interrupt import Interruption
@@ -31,6 +32,7 @@ from saejax.metrics_log import MetricsLog, NotFinite, drop_metrics_after, likely
 from saejax.model import SAE
 from saejax.placement import place, sae_devices
 from saejax.run_record import open_run, previous_run
+from saejax.sanity import check
 from saejax.sources import Data, open_data, parent_device
 from saejax.step import (
     DATA,
@@ -43,6 +45,7 @@ from saejax.step import (
     state_specs,
 )
 from saejax.sweep import members, stability_of, stack, unstack
+from saejax.trackers import open_trackers, require_trackers
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +76,7 @@ def train(config: TrainConfig, *, stop_after_step: int | None = None) -> Path:
     Raises:
         UserError: the store, the run folder or the settings do not fit.
     """
+    require_trackers(config.reporting.trackers)
     processes.join(config.layout)
     parent = parent_device(config)
     devices = sae_devices(parent)
@@ -82,7 +86,10 @@ def train(config: TrainConfig, *, stop_after_step: int | None = None) -> Path:
     processes.wait_for_all("previous runs were read")
     data = open_data(config, parent, devices, previous[0])
     n_steps = data.batches.batches_per_epoch * config.epochs
-    records = [open_run(c, data, p) for c, p in zip(configs, previous, strict=True)]
+    found = {}
+    if None in previous:
+        found = {"n_steps": n_steps, "sanity": check(configs, data, n_steps)}
+    records = [open_run(c, data, p, found) for c, p in zip(configs, previous, strict=True)]
     processes.wait_for_all("run.json is there")
     if all(record["state"] == "complete" for record in records):
         for c, record in zip(configs, records, strict=True):
@@ -90,14 +97,18 @@ def train(config: TrainConfig, *, stop_after_step: int | None = None) -> Path:
         return config.out
     runs, state = _start(configs, records, data, n_steps)
     stop = n_steps if stop_after_step is None else min(stop_after_step, n_steps)
-    done = _Loop(config, runs, data, devices, n_steps).run(state, stop)
-    if done == n_steps:
-        if processes.primary():
-            for run in runs:
-                _finish(run, data)
-            if config.sweep:
-                _write_stability(config, configs)
-        processes.wait_for_all("results are there")
+    try:
+        done = _Loop(config, runs, data, devices, n_steps).run(state, stop)
+        if done == n_steps:
+            if processes.primary():
+                for run in runs:
+                    _finish(run, data)
+                if config.sweep:
+                    _write_stability(config, configs)
+            processes.wait_for_all("results are there")
+    finally:
+        for tracker in (t for run in runs for t in run.logger.trackers):
+            tracker.close()
     return config.out
 
 
@@ -145,7 +156,10 @@ def _start(
         if processes.primary():
             drop_metrics_after(c.out / "metrics.jsonl", first)
         checkpoints = Checkpoints(c.out, c.reporting.keep_checkpoints, primary=processes.primary())
-        runs.append(Run(c, record, training, checkpoints, MetricsLog(c, n_steps, first)))
+        logger = MetricsLog(c, n_steps, first)
+        if processes.primary():
+            logger.trackers = open_trackers(c, first)
+        runs.append(Run(c, record, training, checkpoints, logger))
         states.append(state)
     return runs, stack(states) if several else states[0]
 
@@ -295,7 +309,7 @@ def _finish(run: Run, data: Data) -> None:
     results = result.summary() | extra
     write_json_atomically(out / "run.json", run.record | {"state": "complete", "results": results})
     for tracker in run.logger.trackers:
-        tracker.close()
+        tracker.log(max(checkpoint_steps(out)), {f"held_out_{k}": v for k, v in results.items()})
     log.info("%s: held-out FVU %.4f, L0 %.1f, dead %.2f %%, on %d residues", out,
              result.fvu, result.l0, 100 * result.frac_dead, result.n_tokens)  # fmt: skip
 
@@ -324,7 +338,7 @@ def _write_stability(config: TrainConfig, configs: Sequence[TrainConfig]) -> Non
 
 def main() -> None:
     """Parse the flags and train."""
-    train(tyro.cli(TrainConfig, prog="python -m saejax.train"))
+    train(train_config(sys.argv[1:]))
 
 
 if __name__ == "__main__":
