@@ -47,6 +47,7 @@ _RULES: dict[str, tuple[Callable[[float], bool], tuple[str, ...]]] = {
         "decay_fraction", "k_anneal_fraction", "sparsity_warmup_fraction",
     )),
     "a number from 0 on": (lambda v: 0 <= v < float("inf"), ("auxk_coefficient", "sparsity")),
+    "a number above 0": (lambda v: 0 < v < float("inf"), ("clip_norm", "encoder_norm")),
 }  # fmt: skip
 """What numbers must be, and which."""
 
@@ -256,6 +257,11 @@ class TrainConfig:
             raise UserError(
                 f"--k-start goes with {', '.join(WITH_K)}, not with {d.architecture}, whose "
                 "sparsity comes from --sparsity"
+            )
+        if d.architecture not in WITH_K and recipe.encoder_norm != 1.0:
+            raise UserError(
+                f"--encoder-norm goes with {', '.join(WITH_K)}, not with {d.architecture}, which "
+                "has a start of its own"
             )
         if d.target_l0 is not None and d.sparsity is not None:
             raise UserError("--target-l0 and --sparsity are two ways to the same end; remove one")

@@ -57,6 +57,12 @@ class Recipe:
     2e-4 / sqrt(d_sae / 16384) (Gao et al.)."""
     warmup_steps: int = 1000
     """Steps over which the learning rate rises from zero; at most a tenth of the run."""
+    clip_norm: float = 1.0
+    """Gradients are scaled down to this global norm (Gao et al.). Their loss is a mean over the
+    dimensions; 1 / d_model is what a clip at 1 is for a loss that is a sum over them."""
+    encoder_norm: float = 1.0
+    """topk, batchtopk, matryoshka: norm of the encoder's rows at the start, which are the
+    decoder's times this."""
     decay_fraction: float = 0.2
     """Share of the run over which the learning rate falls linearly to zero, at its end."""
     auxk_coefficient: float = 1 / 32

@@ -32,8 +32,8 @@ from saejax.schedules import Schedules, schedules
 
 DATA, LATENT, SWEEP = "data", "latent", "sweep"
 """Names of the mapped axes."""
-CLIP_NORM = 1.0
-"""Gradients are scaled down to this global norm (Gao et al. 2024, section A.5)."""
+AS_CONFIGURED = -1.0
+"""The run's own ``clip_norm``."""
 FREQUENCY_DECAY = 0.99
 """Of the moving average of firing frequencies, per step."""
 FREQUENCY_BINS = np.array([0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0])
@@ -143,7 +143,7 @@ def init_state(
     *,
     sample: Float[np.ndarray, "rows d_model"] | None = None,
     optimizer: optax.GradientTransformation | None = None,
-    clip_norm: float | None = CLIP_NORM,
+    clip_norm: float | None = AS_CONFIGURED,
     k_varies: bool = False,
 ) -> tuple[Training, TrainState]:
     """Fresh SAE, optimiser and counters.
@@ -155,11 +155,13 @@ def init_state(
         n_steps: length of the run, for schedules and the dead threshold.
         sample: raw activations that some architectures start from.
         optimizer: instead of Adam (the device tests use the plain gradient).
-        clip_norm: largest gradient norm; None for any.
+        clip_norm: largest gradient norm instead of the run's own; None for any.
         k_varies: read k from the state, so that runs side by side can differ in it.
     """
     kind = ARCHITECTURES[sae_config.architecture]
     sae = kind(sae_config, constants, rngs=nnx.Rngs(config.seed))
+    if config.recipe.encoder_norm != 1.0:
+        sae.W_enc_T[...] = config.recipe.encoder_norm * sae.W_enc_T[...]
     if sample is not None:
         sae.start_from(sae.normalize(sample))
     graphdef, params, rest = nnx.split(sae, nnx.Param, ...)
@@ -178,7 +180,7 @@ def init_state(
         ema_decay=config.recipe.ema_decay,
         k_start=config.recipe.k_start,
         k_varies=k_varies or plan.k_progress is not None,
-        clip_norm=clip_norm,
+        clip_norm=config.recipe.clip_norm if clip_norm == AS_CONFIGURED else clip_norm,
     )
     pure: Params = nnx.to_pure_dict(params)
     ema = jax.tree.map(jnp.array, pure) if config.recipe.ema_decay is not None else {}

@@ -28,6 +28,7 @@ from saejax.command_line import train_config
 from saejax.config import TrainConfig
 from saejax.evaluate import Evaluation, evaluate, row_blocks
 from saejax.interrupt import Interruption
+from saejax.memory import keep_freed_memory
 from saejax.metrics_log import MetricsLog, NotFinite, drop_metrics_after, likely_cause
 from saejax.model import SAE
 from saejax.placement import place, sae_devices
@@ -338,6 +339,7 @@ def _write_stability(config: TrainConfig, configs: Sequence[TrainConfig]) -> Non
 
 def main() -> None:
     """Parse the flags and train."""
+    keep_freed_memory()
     train(train_config(sys.argv[1:]))
 
 

@@ -10,6 +10,8 @@ import numpy as np
 
 from experiments.benchmarks.peer_trainers import Answer, Feed, Job, main
 from saejax.config import TrainConfig
+from saejax.memory import keep_freed_memory
+from saejax.model import Constants
 from saejax.step import init_state, make_train_step
 
 
@@ -18,13 +20,12 @@ def ours(job: Job, feed: Feed) -> tuple[Answer, float]:
 
     Rows are normalised already, so the SAE's own mean is 0 and its scale 1.
     """
-    config = TrainConfig(
-        activations=Path(job.train), out=Path(), d_sae=job.d_sae, k=job.k,
+    config = TrainConfig.of(
+        Path(job.train), Path(), d_sae=job.d_sae, k=job.k,
         batch_size_tokens=job.batch, seed=job.seed, **job.settings,
     )  # fmt: skip
-    training, state = init_state(
-        config, config.sae(job.d_model), np.zeros(job.d_model, np.float32), 1.0, job.steps
-    )
+    constants = Constants(np.zeros(job.d_model, np.float32), 1.0)
+    training, state = init_state(config, config.sae(job.d_model), constants, job.steps)
     train_step = make_train_step(training, jax.devices()[:1])
     loss = jnp.zeros(())
     for rows in feed:
@@ -45,4 +46,5 @@ def ours(job: Job, feed: Feed) -> tuple[Answer, float]:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     main({"ours": ours}, ["jax", "flax", "optax"])

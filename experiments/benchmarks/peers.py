@@ -102,7 +102,10 @@ def tuned(trainer: Trainer, steps: int, batch: int, rate: float) -> Settings:
 
 
 VARIATIONS: dict[str, list[Settings]] = {
-    "ours": [{"warmup_steps": 1}, {"auxk_coefficient": 1.0}, {"dead_after_tokens": 10_000_000}],
+    "ours": [
+        {"warmup_steps": 1}, {"auxk_coefficient": 1.0}, {"clip_norm": 1 / 320},
+        {"encoder_norm": 0.1}, {"clip_norm": 1 / 320, "encoder_norm": 0.1},
+    ],
     "sae_lens": [
         {"lr_warm_up_steps": 0}, {"aux_loss_coefficient": 1 / 32}, {"dead_feature_window": 1000},
         {"decoder_init_norm": 1.0},

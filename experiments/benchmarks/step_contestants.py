@@ -77,6 +77,9 @@ def initial(setting: Setting) -> tuple[dict[str, np.ndarray], np.ndarray, list[n
 
 def ours(setting: Setting, encode_dtype: EncodeDtype) -> Step:
     """``saejax.step`` on one device."""
+    from saejax.memory import keep_freed_memory
+
+    keep_freed_memory()  # as the command line does
     import jax
 
     training, state, step = saejax_step(setting, encode_dtype)
