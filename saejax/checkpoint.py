@@ -33,6 +33,13 @@ from saejax.step import Training, TrainState
 RUN_FORMAT_VERSION = 1
 
 
+def _by_itself() -> Any:
+    """Within it a process reads alone: by default Orbax waits for all of them."""
+    own = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
+    return ocp.Context(multiprocessing_options=options)
+
+
 def _step_folder(run: Path, step: int) -> str:
     """Where a step's checkpoint lies; Orbax wants absolute paths."""
     return str((run / "checkpoints" / f"{step:09d}").resolve())
@@ -54,7 +61,8 @@ class Checkpoints:
         Args:
             run: the run folder.
             keep: newest checkpoints that stay.
-            primary: False in all processes but one, which call with the others and write nothing.
+            primary: False in all processes but one, which call with the others, since Orbax
+                compares their paths, and write nothing.
         """
         self.run, self.keep, self.primary = run, keep, primary
         self._writing: Any = None
@@ -108,7 +116,8 @@ def _items(training: Training, state: TrainState) -> dict[str, Any]:
 def restore(run: Path, step: int, training: Training, like: TrainState) -> TrainState:
     """Read back the training state of a step; ``like`` gives structure, shapes and dtypes."""
     template = _items(training, jax.tree.map(np.asarray, like))
-    loaded = ocp.load_checkpointables(_step_folder(run, step), template)
+    with _by_itself():
+        loaded = ocp.load_checkpointables(_step_folder(run, step), template)
     train = loaded["train"]
     used = {name: loaded["sae"][name] for name in like.params}
     return TrainState(
@@ -256,7 +265,8 @@ def _load_arrays(folder: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{folder}: has no checkpoint; train again")
     path = _step_folder(folder, steps[-1])
     try:
-        loaded = ocp.load_checkpointables(path, {"sae": None})["sae"]
+        with _by_itself():
+            loaded = ocp.load_checkpointables(path, {"sae": None})["sae"]
     except Exception as error:  # Orbax raises many kinds; each means that the files are not whole
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise UserError(f"{path}: damaged checkpoint ({reason}); train again") from error

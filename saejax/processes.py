@@ -47,7 +47,7 @@ def wait_for_all(where: str) -> None:
 
 def to_host(state: Any, mesh: Mesh) -> Any:
     """A state's arrays in this process's memory, whole, and copied: a step may overwrite them."""
-    if jax.process_count() > 1:
+    if not all(a.is_fully_addressable or a.is_fully_replicated for a in jax.tree.leaves(state)):
         everywhere = NamedSharding(mesh, PartitionSpec())
         state = jax.jit(lambda s: s, out_shardings=everywhere)(state)
     return jax.tree.map(lambda a: np.array(a), state)
