@@ -24,6 +24,7 @@ Rows: TypeAlias = Float[Any, "_ d_model"]
 """Raw activations: a NumPy array from a store, a Torch tensor from a stream."""
 
 
+@runtime_checkable
 class RowStore(Protocol):
     """What is read from a store of activations, or from two side by side."""
 

@@ -1,0 +1,69 @@
+"""What tests of interrupted runs share: small runs, and everything that they leave on disk."""
+
+import json
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from saejax.checkpoint import checkpoint_steps
+from saejax.config import TrainConfig
+
+N_STEPS = 10
+SETTINGS = {
+    "d_sae": 64,
+    "k": 4,
+    "epochs": 1,
+    "batch_size_tokens": 368,  # ten of them; 8 devices times 2 parts divide it
+    "holdout_fraction": 0.1,
+    "log_every_steps": 1,
+    "checkpoint_every_steps": 5,
+    "dead_after_tokens": 800,  # so that AuxK takes part
+    "learning_rate": 1e-3,
+}
+TIMINGS = ("tokens_per_sec", "data_wait")
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing may handle it."""
+
+
+def config_of(store, out, **changes):
+    return TrainConfig.of(store.folder, out, **{**SETTINGS, **changes})
+
+
+def flags_of(config):
+    """The command line of a run without groups of flags."""
+    given = {"activations": config.activations, "out": config.out}
+    given |= {name: config.settings()[name] for name in SETTINGS}
+    return [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+
+
+def saved_arrays(run, step=None):
+    """Every array of a checkpoint by its path, as it lies on disk."""
+    step = checkpoint_steps(run)[-1] if step is None else step
+    folder = str((run / "checkpoints" / f"{step:09d}").resolve())
+    loaded = ocp.load_checkpointables(folder, {"sae": None, "train": None})
+    leaves = jax.tree_util.tree_leaves_with_path(loaded)
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def assert_same_state(a, b, **tolerance):
+    """Bit for bit, or within a tolerance."""
+    first, second = saved_arrays(a), saved_arrays(b)
+    assert first.keys() == second.keys()
+    for name in first:
+        if tolerance and first[name].dtype.kind == "f":
+            np.testing.assert_allclose(first[name], second[name], err_msg=name, **tolerance)
+        else:
+            np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+def metrics_of(run):
+    """The lines of ``metrics.jsonl`` without how long things took."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in TIMINGS} for line in lines]
+
+
+def results_of(run):
+    return json.loads((run / "run.json").read_text())["results"]
