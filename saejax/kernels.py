@@ -1,41 +1,148 @@
-"""Temporary: replaced by the tuned ones."""
+"""The arithmetic of k-sparse codes, over matrices that keep a row per latent.
+
+Pure functions without gradients of their own: a product with a k-sparse code gathers or scatters
+B·k rows where the dense formula multiplies by mostly zeros. Milliseconds in the comments are CPU
+time on one AVX-512 machine at batch 2048, d_model 1280, d_sae 4096, k 64 unless they say otherwise.
+"""
+
+from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
+from jaxtyping import Array, Float, Int
 
-from saejax.axes import zeros_beside
+TWO_STAGE_TOP_K_FROM = 8192
+"""Entries per row from which looking at blocks first pays: 70 against 90 ms at 16384, but 50
+against 45 at 4096."""
+_GATHERED_BYTES = 2**21
+"""Of rows gathered at a time by :func:`row_products`: about what the cache of a core holds."""
 
 
-def top_k(pre_acts_BF, k):
-    return jax.lax.top_k(pre_acts_BF, k)
+def encoder_matmul(
+    x_BD: Float[Array, "batch d_model"], W_FD: Float[Array, "d_sae d_model"], dtype: str = "float32"
+) -> Float[Array, "batch d_sae"]:
+    """x Wᵀ in float32, of inputs rounded to ``dtype`` ("float32" or "bfloat16") first."""
+    if jnp.dtype(dtype) == jnp.float32:
+        return x_BD @ W_FD.T
+    # XLA's CPU has no bfloat16 product for a transposed matrix: 222 ms, 111 once it is laid out.
+    W_DF = with_layout_constraint(W_FD.astype(dtype).T, Layout((0, 1)))
+    return jnp.dot(x_BD.astype(dtype), W_DF, preferred_element_type=jnp.float32)
 
 
-def encoder_matmul(x_BD, W_FD, dtype="float32"):
-    return jax.lax.dot_general(
-        x_BD.astype(dtype),
-        W_FD.astype(dtype),
-        (((1,), (1,)), ((), ())),
-        preferred_element_type=jnp.float32,
+def top_k(
+    pre_acts_BF: Float[Array, "batch d_sae"], k: int
+) -> tuple[Float[Array, "batch k"], Int[Array, "batch k"]]:
+    """The k largest of each row, descending, the lowest index first among equals.
+
+    The result of ``jax.lax.top_k``. Wide rows are first narrowed to the k blocks with the largest
+    maxima, which hold the k largest entries. NaN is not supported there.
+    """
+    n_rows, n_entries = pre_acts_BF.shape
+    block = 2 ** int((n_entries / k) ** 0.5).bit_length() // 2  # balances the two stages
+    if n_entries < TWO_STAGE_TOP_K_FROM or n_entries % block or n_entries // block <= k:
+        values_BK, indices_BK = jax.lax.top_k(pre_acts_BF, k)
+        return values_BK, indices_BK
+    blocks_BNC = pre_acts_BF.reshape(n_rows, -1, block)
+    chosen_BK = jnp.sort(jax.lax.top_k(blocks_BNC.max(axis=2), k)[1], axis=1)  # in order, for ties
+    candidates_BKC = jnp.take_along_axis(blocks_BNC, chosen_BK[:, :, None], axis=1)
+    values_BK, slots_BK = jax.lax.top_k(candidates_BKC.reshape(n_rows, -1), k)
+    first_BK = jnp.take_along_axis(chosen_BK, slots_BK // block, axis=1) * block
+    return values_BK, first_BK + slots_BK % block
+
+
+def keep_top_k(pre_acts_BF: Float[Array, "batch n"], k: int) -> Float[Array, "batch n"]:
+    """ReLU(TopK_k(pre-activations)) as a dense array, for a k that is no small part of n.
+
+    Nothing has to be selected when no row has more than k positive entries: 2 ms at n = 1024,
+    k = 640. Else the k-th largest is found by bisection over its bits: 36 ms, ``lax.top_k`` 134.
+    The lowest index comes first among equals.
+    """
+    positive_BF = jax.nn.relu(pre_acts_BF)
+    enough = ((positive_BF > 0).sum(axis=1) <= k).all()
+    return jax.lax.cond(enough, lambda a: a, lambda a: _cut_after(a, k), positive_BF)
+
+
+def _cut_after(positive_BF: Array, k: int) -> Array:
+    """Entries ≥ 0, all but the k largest of each row set to zero."""
+    bits_BF = jax.lax.bitcast_convert_type(positive_BF, jnp.int32)  # ordered as the floats ≥ 0 are
+
+    def add_bit(n: Array, kth_B: Array) -> Array:
+        higher_B = kth_B | (1 << (30 - n))
+        return jnp.where((bits_BF >= higher_B[:, None]).sum(axis=1) >= k, higher_B, kth_B)
+
+    start_B = jnp.zeros_like(bits_BF[:, 0])
+    kth_BF = jax.lax.fori_loop(0, 31, add_bit, start_B)[:, None]
+    above_BF, equal_BF = bits_BF > kth_BF, bits_BF == kth_BF
+    room_BF = k - above_BF.sum(axis=1, keepdims=True)
+    keep_BF = above_BF | (equal_BF & (jnp.cumsum(equal_BF, axis=1) <= room_BF))
+    return jnp.where(keep_BF, positive_BF, 0.0)
+
+
+def weighted_row_sum(
+    weights_BK: Float[Array, "batch k"],
+    indices_BK: Int[Array, "batch k"],
+    W_FD: Float[Array, "d_sae d_model"],
+) -> Float[Array, "batch d_model"]:
+    """Σ_k weights[b, k] · W[indices[b, k]]: the dense ``z W`` of a k-sparse z."""
+
+    def add(sum_BD: Array, entry: tuple[Array, Array]) -> tuple[Array, None]:
+        weight_B, index_B = entry
+        return sum_BD + weight_B[:, None] * W_FD[index_B], None
+
+    start_BD = _zeros((weights_BK.shape[0], W_FD.shape[1]), weights_BK, indices_BK, W_FD)
+    # Eight entries in one pass over the sum: 22 to 30 ms, 90 one at a time, 390 dense.
+    return jax.lax.scan(add, start_BD, (weights_BK.T, indices_BK.T), unroll=8)[0]
+
+
+def row_products(
+    indices_BK: Int[Array, "batch k"],
+    W_FD: Float[Array, "d_sae d_model"],
+    g_BD: Float[Array, "batch d_model"],
+) -> Float[Array, "batch k"]:
+    """W[indices[b, k]] · g[b]: the k entries of ``g Wᵀ`` that a k-sparse code needs."""
+    row_bytes = indices_BK.shape[1] * W_FD.shape[1] * W_FD.dtype.itemsize
+    # Rows gathered for a matrix-vector product: 60 to 85 ms, 150 as a fused multiply and sum.
+    return jax.lax.map(
+        lambda row: W_FD[row[0]] @ row[1],
+        (indices_BK, g_BD),
+        batch_size=min(len(g_BD), max(1, _GATHERED_BYTES // row_bytes)),
     )
 
 
-def weighted_row_sum(weights_BK, indices_BK, W_FD):
-    def add(x_BD, entry):
-        value_B, index_B = entry
-        return x_BD + value_B[:, None] * W_FD[index_B], None
+def add_rows(
+    weights_BK: Float[Array, "batch k"],
+    indices_BK: Int[Array, "batch k"],
+    rows_BD: Float[Array, "batch d_model"],
+    n_rows: int,
+) -> Float[Array, "{n_rows} d_model"]:
+    """Σ_b,k weights[b, k] · rows[b], added into row indices[b, k]: the dense ``zᵀ rows``.
 
-    start = zeros_beside((weights_BK.shape[0], W_FD.shape[1]), W_FD, weights_BK)
-    return jax.lax.scan(add, start, (weights_BK.T, indices_BK.T))[0]
+    Indices are distinct within a row of the batch, or their weights are zero.
+    """
+
+    def by_example(weights_BK, indices_BK, rows_BD, start_FD):
+        def add(sum_FD: Array, example: tuple[Array, Array, Array]) -> tuple[Array, None]:
+            weight_K, index_K, row_D = example
+            return sum_FD.at[index_K].add(weight_K[:, None] * row_D[None]), None
+
+        return jax.lax.scan(add, start_FD, (weights_BK, indices_BK, rows_BD))[0]
+
+    def by_entry(weights_BK, indices_BK, rows_BD, start_FD):
+        def add(sum_FD: Array, entry: tuple[Array, Array]) -> tuple[Array, None]:
+            weight_B, index_B = entry
+            return sum_FD.at[index_B].add(weight_B[:, None] * rows_BD), None
+
+        return jax.lax.scan(add, start_FD, (weights_BK.T, indices_BK.T))[0]
+
+    start_FD = _zeros((n_rows, rows_BD.shape[1]), weights_BK, indices_BK, rows_BD)
+    # An example's k rows at a time: 45 ms; the batch's j-th entries at a time: 100 (but few
+    # kernels, for an accelerator); sorted by latent first: 80 to 130; dense: 240.
+    return jax.lax.platform_dependent(
+        weights_BK, indices_BK, rows_BD, start_FD, cpu=by_example, default=by_entry
+    )
 
 
-def row_products(indices_BK, W_FD, g_BD):
-    return jax.lax.map(lambda i_B: (g_BD * W_FD[i_B]).sum(-1), indices_BK.T).T
-
-
-def add_rows(weights_BK, indices_BK, rows_BD, n_rows):
-    def add(total_FD, entry):
-        weight_B, index_B = entry
-        return total_FD.at[index_B].add(weight_B[:, None] * rows_BD), None
-
-    start = zeros_beside((n_rows, rows_BD.shape[1]), rows_BD, weights_BK)
-    return jax.lax.scan(add, start, (weights_BK.T, indices_BK.T))[0]
+def _zeros(shape: tuple[int, ...], *inputs: Array) -> Array:
+    """A float32 carry that varies over every mapped axis that one of the inputs varies over."""
+    return sum((jnp.zeros_like(x[:1, :1], jnp.float32) for x in inputs), start=jnp.zeros(shape))

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from saejax.schedules import schedules
 from saejax.step import StepMetrics
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """Where metrics go besides ``metrics.jsonl``."""
 

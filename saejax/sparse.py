@@ -26,13 +26,13 @@ class SparseLatents(NamedTuple):
     values: Float[Array, "batch k"]
     """Activations, ≥ 0 and descending; an entry may be 0 when fewer than k latents are positive."""
     indices: Int[Array, "batch k"]
-    """Which latents, distinct within a row."""
+    """Which latents, distinct within a row where values are above 0."""
 
     def dense(self, d_sae: int) -> Float[Array, "batch d_sae"]:
         """The same as a dense array."""
         rows = jnp.arange(self.values.shape[0])[:, None]
         empty = jnp.zeros((self.values.shape[0], d_sae), self.values.dtype)
-        return empty.at[rows, self.indices].set(self.values)
+        return empty.at[rows, self.indices].add(self.values)
 
 
 def pre_activations(

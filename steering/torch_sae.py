@@ -32,10 +32,10 @@ class TorchLatents(NamedTuple):
 
 
 class TorchSAE(nn.Module):
-    """A TopK SAE for inference, the same function as ``saejax.model.TopKSAE``::
+    """An SAE for inference, the same function as the one that ``saejax.load_sae`` gives::
 
-        x  = scale · (activation − mean)
-        z  = ReLU(TopK_k((x − b_dec) W_enc + b_enc))
+        x  = scale · (activation − mean);   h = (x − b_dec) W_enc + b_enc
+        z  = ReLU(TopK_k(h)),   or where latents have thresholds   z = h·1[h > θ]
         x̂  = z W_dec + b_dec
         reconstruction = x̂ / scale + mean
 
@@ -49,16 +49,23 @@ class TorchSAE(nn.Module):
     b_dec: Tensor
     mean: Tensor
     scale: Tensor
+    threshold: Tensor | None
 
     def __init__(
-        self, arrays: Mapping[str, np.ndarray], k: int, manifest: Mapping[str, Any], *, name: str
+        self,
+        arrays: Mapping[str, np.ndarray],
+        k: int,
+        manifest: Mapping[str, Any],
+        *,
+        name: str,
     ) -> None:
         """Copy the arrays of ``LoadedSAE.arrays()``.
 
         Args:
             arrays: float32 ``W_enc [d_model, d_sae]``, ``b_enc``, ``W_dec [d_sae, d_model]``,
-                ``b_dec``, ``mean [d_model]``, ``scale []``.
-            k: latents active per residue.
+                ``b_dec``, ``mean [d_model]``, ``scale []``; ``threshold [d_sae]`` where
+                latents fire above a threshold.
+            k: latents active per residue, where there is no threshold.
             manifest: the store's manifest: ``parent``, ``site`` and ``d_model`` are kept.
             name: what to call this SAE in messages, such as the run folder.
         """
@@ -66,6 +73,9 @@ class TorchSAE(nn.Module):
         for key in ARRAYS:
             copy = np.array(arrays[key], dtype=np.float32, order="C")
             self.register_buffer(key, torch.from_numpy(copy))
+        threshold = arrays.get("threshold")
+        given = None if threshold is None else torch.tensor(threshold, dtype=torch.float32)
+        self.register_buffer("threshold", given)
         self.k = k
         self.name = name
         self.manifest = {key: manifest[key] for key in ("parent", "site", "d_model")}
@@ -78,12 +88,17 @@ class TorchSAE(nn.Module):
         """The SAE of a finished run, given loaded or as a folder.
 
         Raises:
-            UserError: no run there, unfinished or damaged.
+            UserError: no run there, unfinished or damaged, or a transcoder.
         """
         if isinstance(run, str | Path):
             from saejax.checkpoint import load_sae
 
             run = load_sae(run)
+        if run.config.d_out is not None:
+            raise UserError(
+                f"run {run.folder} is a transcoder, which predicts another site than it reads; "
+                "steering needs an autoencoder"
+            )
         sae = cls(run.arrays(), run.config.k, run.store_manifest, name=f"run {run.folder}")
         return sae.to(device) if device is not None else sae
 
@@ -120,9 +135,15 @@ class TorchSAE(nn.Module):
 
     @torch.no_grad()
     def encode(self, activations: Float[Tensor, "*batch d_model"]) -> TorchLatents:
-        """The k latents that fire on each raw activation."""
-        values, indices = self.pre_activations(activations).topk(self.k, dim=-1)
-        return TorchLatents(values.relu(), indices)
+        """The latents that fire on each raw activation: k, or as many as are above θ anywhere."""
+        pre_acts = self.pre_activations(activations)
+        if self.threshold is None:
+            values, indices = pre_acts.topk(self.k, dim=-1)
+            return TorchLatents(values.relu(), indices)
+        latents = torch.where(pre_acts > self.threshold, pre_acts, 0.0)
+        active = (latents > 0).sum(-1)
+        width = max(1, int(active.max())) if active.numel() else 1
+        return TorchLatents(*latents.topk(width, dim=-1))
 
     def encode_dense(
         self, activations: Float[Tensor, "*batch d_model"]

@@ -31,7 +31,7 @@ from extract.selection import read_fasta
 from extract.weights import build_esm2
 
 if TYPE_CHECKING:
-    from saejax.model import TopKSAE
+    from saejax.model import SAE
 
 MODEL = "esm2_t6_8M_UR50D"
 FLOAT32_LIMIT = 1e-4
@@ -137,13 +137,14 @@ def unexplained(
     }
 
 
-def _through_sae(sae: TopKSAE, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _through_sae(sae: SAE, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Reconstruction ``[rows, d_model]`` and which latents are active ``[rows, d_sae]``."""
     from saejax.latents import encode_array
 
     latents = encode_array(sae, x)
     active = np.zeros((len(x), sae.config.d_sae), bool)
-    active[np.arange(len(x))[:, None], np.asarray(latents.indices)] = np.asarray(latents.values) > 0
+    rows, slots = np.nonzero(np.asarray(latents.values) > 0)
+    active[rows, np.asarray(latents.indices)[rows, slots]] = True
     portions = [slice(i, i + 4096) for i in range(0, len(x), 4096)]
     x_hat = [sae.decode(type(latents)(*(field[rows] for field in latents))) for rows in portions]
     return np.concatenate([np.asarray(part) for part in x_hat]), active

@@ -200,7 +200,7 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def machine(threads: int) -> dict[str, Any]:
+def machine(threads: int, packages: tuple[str, ...]) -> dict[str, Any]:
     """What the numbers depend on."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
@@ -212,7 +212,7 @@ def machine(threads: int) -> dict[str, Any]:
         "cores": multiprocessing.cpu_count(),
         "threads": threads,
         "python": platform.python_version(),
-        "versions": versions("torch", "fair-esm", "transformers", "numpy"),
+        "versions": versions(*packages),
     }
 
 
@@ -223,7 +223,7 @@ def main() -> None:
         raise UserError("--contestants must begin with fair-esm, which others are compared with")
     settings = {"small": config.small, "large": config.large}
     results = [measure(settings[name], config) for name in config.models]
-    about = machine(config.threads)
+    about = machine(config.threads, ("torch", "fair-esm", "transformers", "numpy"))
     text = f"{table(results)}\n{json.dumps(about)}\n"
     config.out.mkdir(parents=True, exist_ok=True)
     write_json_atomically(config.out / "extraction.json", {"machine": about, "results": results})

@@ -71,7 +71,8 @@ class Demo:
         folder = config.demo
         self.folder = folder
         self.loaded: LoadedSAE = load_sae(folder / "sae")
-        self.metrics = pd.read_json(folder / "sae" / "metrics.jsonl", lines=True)
+        metrics = pd.read_json(folder / "sae" / "metrics.jsonl", lines=True)
+        self.metrics = metrics.dropna(subset="fvu")  # lines of held-out figures have none
         self.probes = pd.read_csv(folder / "probes" / "probes.csv")
         self.precise = _read_csv(folder / "probes" / "precise_latents.csv")
         self.sparse = _read_csv(folder / "probes" / "sparse_probes.csv")

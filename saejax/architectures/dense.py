@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from saejax.axes import Axes
+from saejax.axes import Axes, zeros_beside
 from saejax.model import FIRED_ABOVE, SAE, LossParts
 from saejax.sparse import pre_activations
 
@@ -40,7 +40,7 @@ def parts_of(x_BD: Array, x_hat_BD: Array, z_BF: Array, axes: Axes) -> LossParts
     return LossParts(
         ((x_BD - x_hat_BD) ** 2).sum(),
         (x_BD**2).sum(),
-        0.0 * x_BD.sum(),
+        zeros_beside((), x_BD),
         axes.sum_latent((z_BF > 0).sum(axis=1)).mean(),
         (z_BF > FIRED_ABOVE).sum(axis=0).astype(jnp.int32),
     )

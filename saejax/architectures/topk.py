@@ -46,6 +46,7 @@ class TopKSAE(TopKInference):
             extra = MULTI_TOPK_WEIGHT * reconstruction_loss(y_BD, y_wide_BD)
             k = jnp.asarray(config.k) if now.k is None else now.k
             keep_BK = largest_of_all(latents.values, slots, k, axes)
+            assert keep_BK is not None, "k is given"
             latents = latents._replace(values=jnp.where(keep_BK, latents.values, 0.0))
         y_hat_BD = self._decode(latents, axes)
         residual_BD = y_BD - y_hat_BD

@@ -13,7 +13,7 @@ from tests.probes.helpers import dssp_table, flat_file_record, write
 def tiny_run(tiny_store, tmp_path_factory) -> Path:
     """A TopK SAE of 64 latents on the tiny store."""
     out = tmp_path_factory.mktemp("runs") / "tiny"
-    config = TrainConfig(
+    config = TrainConfig.of(
         activations=tiny_store.folder, out=out, d_sae=64, k=4, epochs=2, batch_size_tokens=256
     )
     return train(config)

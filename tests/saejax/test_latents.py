@@ -2,16 +2,17 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from saejax.architectures import TopKSAE
 from saejax.config import SAEConfig
 from saejax.evaluate import evaluate, row_blocks
 from saejax.latents import StoreLatents, encode_store
-from saejax.model import TopKSAE
+from saejax.model import Constants
 
 
 @pytest.fixture
 def sae(tiny_store):
     config = SAEConfig(16, 48, 5, 8)
-    return TopKSAE(config, tiny_store.mean, tiny_store.scale, rngs=nnx.Rngs(1))
+    return TopKSAE(config, Constants(tiny_store.mean, tiny_store.scale), rngs=nnx.Rngs(1))
 
 
 def test_store_latents_equal_encode(sae, tiny_store):
@@ -54,7 +55,7 @@ def test_evaluation_does_not_depend_on_the_blocks(sae, tiny_store):
 def test_perfect_and_mean_reconstruction(sae, tiny_store):
     """FVU is 0 for a perfect dictionary and 1 for one that only knows the mean."""
     identity = TopKSAE(
-        SAEConfig(16, 32, 32, 1), tiny_store.mean, tiny_store.scale, rngs=nnx.Rngs(0)
+        SAEConfig(16, 32, 32, 1), Constants(tiny_store.mean, tiny_store.scale), rngs=nnx.Rngs(0)
     )
     both_signs = np.concatenate([np.eye(16), -np.eye(16)]).astype(np.float32)
     identity.W_dec[...] = identity.W_enc_T[...] = both_signs

@@ -5,13 +5,14 @@ import pytest
 from flax import nnx
 
 from extract.errors import UserError
+from saejax.architectures import TopKSAE
 from saejax.config import SAEConfig, TrainConfig
-from saejax.model import TopKSAE, orthogonal_to_rows, unit_rows
+from saejax.model import Constants, orthogonal_to_rows, unit_rows
 
 
 def make_sae(d=6, f=20, k=3, scale=2.0):
     mean = np.arange(d, dtype=np.float32)
-    return TopKSAE(SAEConfig(d, f, k, k_aux=d // 2), mean, scale, rngs=nnx.Rngs(0))
+    return TopKSAE(SAEConfig(d, f, k, k_aux=d // 2), Constants(mean, scale), rngs=nnx.Rngs(0))
 
 
 def test_identity_dictionary_reconstructs_by_hand():
@@ -81,13 +82,14 @@ def test_sizes_are_checked(sizes, message):
 )
 def test_training_settings_are_checked(tmp_path, field, value):
     with pytest.raises(UserError, match=field):
-        TrainConfig(tmp_path, tmp_path, **{field: value})
+        TrainConfig.of(tmp_path, tmp_path, **{field: value})
 
 
 def test_recipe_constants(tmp_path):
-    config = TrainConfig(tmp_path, tmp_path, d_sae=2**14)
+    config = TrainConfig.of(tmp_path, tmp_path, d_sae=2**14)
     assert config.peak_learning_rate() == pytest.approx(2e-4)
-    assert TrainConfig(tmp_path, tmp_path, d_sae=2**12).peak_learning_rate() == pytest.approx(4e-4)
+    narrower = TrainConfig.of(tmp_path, tmp_path, d_sae=2**12)
+    assert narrower.peak_learning_rate() == pytest.approx(4e-4)
     assert config.sae(320).k_aux == 160
     assert config.dead_threshold_tokens(10**6) == 10_000_000
     assert config.dead_threshold_tokens(800) == 100 * 2048

@@ -7,17 +7,23 @@ import optax
 import pytest
 
 from saejax.config import SAEConfig, TrainConfig
-from saejax.step import device_step, init_state, learning_rate_schedule, make_train_step
+from saejax.model import Constants
+from saejax.schedules import schedules
+from saejax.step import device_step, init_state, make_train_step
 
 D, F, BATCH = 8, 64, 64
 
 
-def setup(tmp_path, *, optimizer=None, **settings):
-    config = TrainConfig(
+def setup(tmp_path, *, plain_gradient=False, **settings):
+    """``plain_gradient``: steps of 0.5 times the gradient; Adam would hide one of a wrong scale."""
+    if plain_gradient:
+        settings |= {"learning_rate": 0.5, "warmup_steps": 0, "decay_fraction": 0.0}
+    config = TrainConfig.of(
         tmp_path, tmp_path, d_sae=F, k=4, batch_size_tokens=BATCH, seed=3, **settings
     )
-    mean = np.linspace(-1, 1, D).astype(np.float32)
-    training, state = init_state(config, SAEConfig(D, F, 4, 4), mean, 0.7, 100, optimizer=optimizer)
+    constants = Constants(np.linspace(-1, 1, D).astype(np.float32), 0.7)
+    instead = {"optimizer": optax.identity(), "clip_norm": None} if plain_gradient else {}
+    training, state = init_state(config, SAEConfig(D, F, 4, 4), constants, 100, **instead)
     # biases away from zero, so that every gradient is exercised
     keys = jax.random.split(jax.random.key(9), 2)
     params = state.params | {
@@ -45,14 +51,15 @@ def run(training, state, data, n_devices):
 
 @pytest.mark.parametrize("n_devices", [2, 8])
 def test_devices_do_not_change_losses_gradients_or_counters(tmp_path, n_devices):
-    # SGD: Adam would hide a gradient of the wrong scale. A threshold of one batch makes latents
-    # die at once, so that AuxK takes part.
-    training, state = setup(tmp_path, optimizer=optax.sgd(0.5), dead_after_tokens=BATCH)
+    # A threshold of one batch makes latents die at once, so that AuxK takes part.
+    training, state = setup(tmp_path, plain_gradient=True, dead_after_tokens=BATCH)
     one, history_one = run(training, state, batches(6), 1)
     many, history_many = run(training, state, batches(6), n_devices)
     assert history_one[-1].auxk > 0
     for a, b in zip(history_one, history_many):
-        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
+        for field in a._fields:
+            x, y = getattr(a, field), getattr(b, field)
+            np.testing.assert_allclose(x, y, rtol=2e-5, atol=1e-6, err_msg=field)
     for name in one.params:
         moved = np.abs(one.params[name] - state.params[name]).max()
         assert moved > 1e-4, name
@@ -61,17 +68,17 @@ def test_devices_do_not_change_losses_gradients_or_counters(tmp_path, n_devices)
 
 
 def test_unwrapped_body_is_the_same_step(tmp_path):
-    training, state = setup(tmp_path, optimizer=optax.sgd(0.5))
+    training, state = setup(tmp_path, plain_gradient=True)
     batch = batches(1)[0]
     wrapped, _ = run(training, state, [batch], 8)
-    plain, _ = device_step(training, state, jnp.array(batch), axis_name=None)
+    plain, _ = device_step(training, state, jnp.array(batch))
     for name in wrapped.params:
         np.testing.assert_allclose(wrapped.params[name], plain.params[name], rtol=1e-4, atol=1e-6)
 
 
 def test_gradient_is_that_of_the_written_loss(tmp_path):
     """One SGD step against jax.grad of the dense formula, projected, with nothing dead."""
-    training, state = setup(tmp_path, optimizer=optax.sgd(1.0))
+    training, state = setup(tmp_path, plain_gradient=True)
     batch = batches(1)[0]
     mean, scale = np.linspace(-1, 1, D).astype(np.float32), 0.7
 
@@ -85,10 +92,10 @@ def test_gradient_is_that_of_the_written_loss(tmp_path):
     after, history = run(training, state, [batch], 8)
     np.testing.assert_allclose(history[0].loss, value, rtol=1e-5)
     for name in ("W_enc_T", "b_enc", "b_dec"):
-        expected = state.params[name] - grads[name]
+        expected = state.params[name] - 0.5 * grads[name]
         np.testing.assert_allclose(after.params[name], expected, rtol=1e-4, atol=1e-5)
     W, g = state.params["W_dec"], grads["W_dec"]
-    moved = W - (g - (g * W).sum(1, keepdims=True) * W)
+    moved = W - 0.5 * (g - (g * W).sum(1, keepdims=True) * W)
     moved /= jnp.linalg.norm(moved, axis=1, keepdims=True)
     np.testing.assert_allclose(after.params["W_dec"], moved, rtol=1e-4, atol=1e-5)
 
@@ -119,8 +126,8 @@ def test_zero_valued_winners_did_not_fire(tmp_path):
 
 
 def test_learning_rate_warms_up_holds_and_decays(tmp_path):
-    config = TrainConfig(tmp_path, tmp_path, d_sae=F, learning_rate=1e-3, warmup_steps=10)
-    schedule = learning_rate_schedule(config, 1000)
+    config = TrainConfig.of(tmp_path, tmp_path, d_sae=F, warmup_steps=10)
+    schedule = schedules(config, 1000).learning_rate
     values = [float(np.asarray(schedule(i))) for i in (0, 9, 10, 799, 800, 900, 999, 1000)]
-    expected = [1e-4, 1e-3, 1e-3, 1e-3, 1e-3, 5e-4, 5e-6, 0]
+    expected = [0.1, 1, 1, 1, 1, 0.5, 5e-3, 0]
     np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-9)

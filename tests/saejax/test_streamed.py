@@ -46,7 +46,7 @@ def fasta(tmp_path_factory):
 
 def config_of(fasta, out, stream=None, **changes):
     stream = StreamConfig(fasta=fasta, **{**STREAM, **(stream or {})})
-    return TrainConfig(out=out, source="stream", stream=stream, **{**SETTINGS, **changes})
+    return TrainConfig.of(None, out, source="stream", **vars(stream) | {**SETTINGS, **changes})
 
 
 def record_of(run):
@@ -106,11 +106,11 @@ def test_a_store_in_the_same_order_gives_the_same_run(run, fasta, tmp_path):
     store = make_store(tmp_path / "acts", shuffled(kept, seed=0))
     assert load_sae(run).arrays()["scale"] == np.float32(store.scale)
     again = train(
-        TrainConfig(store.folder, tmp_path / "r", eval_activations=run / "held_out", **SETTINGS)
+        TrainConfig.of(store.folder, tmp_path / "r", eval_activations=run / "held_out", **SETTINGS)
     )
     assert_same_run(run, again)
     permuted = dataclasses.replace(
-        TrainConfig(store.folder, tmp_path / "s", eval_activations=run / "held_out", **SETTINGS),
+        TrainConfig.of(store.folder, tmp_path / "s", eval_activations=run / "held_out", **SETTINGS),
         pool_shards=None,
     )
     assert metrics_of(train(permuted)) != metrics_of(run)
@@ -174,7 +174,7 @@ def test_other_settings_are_refused(run, fasta, stream, changes, message):
 
 def test_a_store_does_not_go_on_with_a_streamed_run(run, tiny_store):
     with pytest.raises(UserError, match="holds a run with source 'stream', now 'store'"):
-        train(TrainConfig(tiny_store.folder, run, **SETTINGS))
+        train(TrainConfig.of(tiny_store.folder, run, **SETTINGS))
 
 
 def test_other_proteins_are_refused(run, fasta, tmp_path):

@@ -74,8 +74,12 @@ class Workspace:
         proteins, _ = read_fasta(self.fasta)
         config = ExtractConfig(self.fasta, folder / "acts", site=("block3",), shard_rows=1024)
         extract(config, model, proteins)
-        train(TrainConfig(folder / "acts", self.run, holdout_fraction=0.2, d_sae=48, k=4, epochs=2,
-                          batch_size_tokens=128, learning_rate=1e-3))  # fmt: skip
+        train(
+            TrainConfig.of(
+                folder / "acts", self.run, holdout_fraction=0.2, d_sae=48, k=4, epochs=2,
+                batch_size_tokens=128, learning_rate=1e-3,
+            )
+        )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

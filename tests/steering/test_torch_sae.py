@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from extract.errors import UserError
 from extract.esm import ESM2, ESM2Shape
-from saejax import LoadedSAE, SAEConfig, TopKSAE, load_sae
+from saejax import Constants, LoadedSAE, SAEConfig, TopKSAE, load_sae
+from saejax.architectures import ARCHITECTURES
 from steering.torch_sae import TorchLatents, TorchSAE
 
 MANIFEST = {"parent": {}, "site": "block1", "d_model": 0}
@@ -20,7 +22,7 @@ MANIFEST = {"parent": {}, "site": "block1", "d_model": 0}
 
 def flax_sae(d_model: int, d_sae: int, k: int, rng: np.random.Generator) -> LoadedSAE:
     config = SAEConfig(d_model=d_model, d_sae=d_sae, k=k, k_aux=1)
-    sae = TopKSAE(config, rng.normal(size=d_model), 1.7, rngs=nnx.Rngs(0))
+    sae = TopKSAE(config, Constants(rng.normal(size=d_model), 1.7), rngs=nnx.Rngs(0))
     for name in ("W_enc_T", "b_enc", "b_dec"):
         parameter = getattr(sae, name)
         parameter[...] = rng.normal(size=parameter[...].shape).astype(np.float32) * 0.3
@@ -48,6 +50,34 @@ def test_equals_the_flax_sae(shape: tuple[int, int, int, int], seed: int) -> Non
     for row in range(rows):
         if k == d_sae or ordered[row, k - 1] - ordered[row, k] > 1e-5:
             assert set(ours.indices[row].tolist()) == set(np.asarray(theirs.indices[row]).tolist())
+
+
+@pytest.mark.parametrize("kind", ["batchtopk", "matryoshka", "jumprelu", "gated", "relu"])
+def test_latents_above_thresholds_equal_the_flax_sae(kind: Any) -> None:
+    rng = np.random.default_rng(3)
+    prefixes = (16, 64) if kind == "matryoshka" else ()
+    config = SAEConfig(12, 64, 4, 1, architecture=kind, prefixes=prefixes)
+    constants = Constants(rng.normal(size=12).astype(np.float32), 1.7)
+    sae = ARCHITECTURES[kind](config, constants, rngs=nnx.Rngs(0))
+    for _, parameter in nnx.to_flat_state(nnx.state(sae, nnx.Param)):
+        noise = rng.normal(size=parameter.shape).astype(np.float32)
+        parameter[...] = parameter[...] + 0.3 * noise
+    run = {"store": MANIFEST | {"d_model": 12}}
+    loaded = LoadedSAE(Path("run"), sae.for_inference(0.25), config, run)
+    x = rng.normal(size=(40, 12)).astype(np.float32)
+    ours = TorchSAE.from_run(loaded)
+    theirs = np.asarray(loaded.sae.encode_dense(jnp.asarray(x)))
+    assert 0 < (theirs > 0).mean() < 1
+    np.testing.assert_allclose(ours.encode_dense(torch.from_numpy(x)), theirs, atol=1e-5)
+    np.testing.assert_allclose(ours(torch.from_numpy(x)), loaded.sae(jnp.asarray(x)), atol=1e-5)
+
+
+def test_transcoder_is_refused() -> None:
+    config = SAEConfig(4, 8, 2, 1, d_out=4)
+    constants = Constants(np.zeros(4, np.float32), 1.0, np.zeros(4, np.float32), 1.0)
+    sae = TopKSAE(config, constants, rngs=nnx.Rngs(0))
+    with pytest.raises(UserError, match="is a transcoder"):
+        TorchSAE.from_run(LoadedSAE(Path("run"), sae, config, {"store": MANIFEST}))
 
 
 def test_trained_run_equals_flax(workspace) -> None:

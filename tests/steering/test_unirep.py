@@ -36,7 +36,7 @@ def run(unirep, tmp_path_factory):
     store = make_store(folder / "acts", random_proteins(60, 30, 120), unirep, site="block2")
     assert store.d_model == 64
     assert store.manifest["parent"]["name"] == "unirep_64"
-    return train(TrainConfig(store.folder, folder / "run", d_sae=128, k=8, epochs=3,
+    return train(TrainConfig.of(store.folder, folder / "run", d_sae=128, k=8, epochs=3,
                              holdout_fraction=0.2, batch_size_tokens=128,
                              learning_rate=1e-3))  # fmt: skip
 
