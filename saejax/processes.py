@@ -45,6 +45,22 @@ def wait_for_all(where: str) -> None:
         multihost_utils.sync_global_devices(where)
 
 
+def require_same(value: int, what: str) -> None:
+    """Refuse to go on when processes differ in a number.
+
+    Args:
+        value: this process's.
+        what: it is, and the remedy.
+
+    Raises:
+        UserError: another process has another; in all of them.
+    """
+    if jax.process_count() > 1:
+        values = multihost_utils.process_allgather(np.int32(value)).tolist()
+        if len(set(values)) > 1:
+            raise UserError(f"processes differ ({', '.join(map(str, values))}) in {what}")
+
+
 def to_host(state: Any, mesh: Mesh) -> Any:
     """A state's arrays in this process's memory, whole, and copied: a step may overwrite them."""
     if not all(a.is_fully_addressable or a.is_fully_replicated for a in jax.tree.leaves(state)):

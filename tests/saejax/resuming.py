@@ -1,12 +1,12 @@
 """What tests of interrupted runs share: small runs, and everything that they leave on disk."""
 
 import json
+from contextlib import contextmanager
 
 import jax
 import numpy as np
-from orbax.checkpoint import v1 as ocp
 
-from saejax.checkpoint import checkpoint_steps
+from saejax.checkpoint import saved_arrays
 from saejax.config import TrainConfig
 
 N_STEPS = 10
@@ -32,20 +32,27 @@ def config_of(store, out, **changes):
     return TrainConfig.of(store.folder, out, **{**SETTINGS, **changes})
 
 
+@contextmanager
+def compiled_once(folder):
+    """A resumed run compiles the same step again: it is taken from the disk."""
+    wanted = {
+        "jax_compilation_cache_dir": str(folder), "jax_persistent_cache_min_compile_time_secs": 0.1
+    }  # fmt: skip
+    before = {name: getattr(jax.config, name) for name in wanted}
+    for name, value in wanted.items():
+        jax.config.update(name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+
+
 def flags_of(config):
     """The command line of a run without groups of flags."""
     given = {"activations": config.activations, "out": config.out}
     given |= {name: config.settings()[name] for name in SETTINGS}
     return [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
-
-
-def saved_arrays(run, step=None):
-    """Every array of a checkpoint by its path, as it lies on disk."""
-    step = checkpoint_steps(run)[-1] if step is None else step
-    folder = str((run / "checkpoints" / f"{step:09d}").resolve())
-    loaded = ocp.load_checkpointables(folder, {"sae": None, "train": None})
-    leaves = jax.tree_util.tree_leaves_with_path(loaded)
-    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
 
 def assert_same_state(a, b, **tolerance):

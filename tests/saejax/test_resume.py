@@ -14,13 +14,14 @@ import pytest
 from orbax.checkpoint import v1 as ocp
 
 import saejax.train
-from saejax.checkpoint import checkpoint_steps, load_sae
+from saejax.checkpoint import Checkpoints, checkpoint_steps, load_sae
 from saejax.metrics_log import MetricsLog
 from saejax.train import train
 from tests.saejax.resuming import (
     N_STEPS,
     Killed,
     assert_same_state,
+    compiled_once,
     config_of,
     flags_of,
     metrics_of,
@@ -29,7 +30,6 @@ from tests.saejax.resuming import (
 
 ROOT = Path(__file__).parents[2]
 KINDS = {
-    "topk": {},
     "topk, annealed and averaged": {"k_start": 8, "k_anneal_fraction": 0.8, "ema_decay": 0.9},
     "batchtopk in parts": {"architecture": "batchtopk", "accumulate_steps": 2, "ema_decay": 0.9},
     "jumprelu": {"architecture": "jumprelu"},
@@ -37,21 +37,16 @@ KINDS = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _compile_once(tmp_path_factory):
-    """A resumed run compiles the same step again: take it from the disk."""
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = [getattr(jax.config, name) for name in names]
-    for name, value in zip(names, (str(tmp_path_factory.mktemp("cache")), 0.1)):
-        jax.config.update(name, value)
-    yield
-    for name, value in zip(names, before):
-        jax.config.update(name, value)
+def cache(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cache")
+    with compiled_once(folder):
+        yield folder
 
 
 @pytest.fixture
 def kill_at(monkeypatch):
     """``kill_at(step)``: die when the metrics of a step were written, its checkpoint not begun."""
-    write = MetricsLog.write
+    write, save = MetricsLog.write, Checkpoints.save
 
     @contextmanager
     def arm(step):
@@ -61,8 +56,13 @@ def kill_at(monkeypatch):
                 raise Killed
             return line
 
+        def whole(self, training, state):
+            save(self, training, state)
+            self.wait()
+
         with monkeypatch.context() as patch:
             patch.setattr(MetricsLog, "write", deadly)
+            patch.setattr(Checkpoints, "save", whole)
             yield
 
     return arm
@@ -98,7 +98,7 @@ def test_ten_steps_are_five_and_a_kill_and_five(kind, tiny_store, tmp_path, kill
     assert results_of(tmp_path / "whole") == results_of(tmp_path / "killed")
 
 
-def test_killed_during_the_write_of_a_checkpoint(whole, tiny_store, tmp_path):
+def test_killed_during_the_write_of_a_checkpoint(whole, tiny_store, tmp_path, cache):
     """The real signal, at the moment Orbax has begun to write: the one before stays in use."""
     config = config_of(tiny_store, tmp_path / "killed")
     code = (
@@ -113,7 +113,7 @@ def test_killed_during_the_write_of_a_checkpoint(whole, tiny_store, tmp_path):
         "from saejax.train import main\n"
         "main()\n"
     )
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": str(cache)}
     command = [sys.executable, "-c", code, *flags_of(config)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == -9, done.stderr
