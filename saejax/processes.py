@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -43,6 +45,26 @@ def wait_for_all(where: str) -> None:
     """Until every process is here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(where)
+
+
+@contextmanager
+def losses_told() -> Iterator[None]:
+    """Say in one line that another process is gone, when a collective operation fails.
+
+    Raises:
+        UserError: instead of JAX's error, when there are several processes.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        reason = str(error).splitlines()[0][:200]
+        raise UserError(
+            f"training with {jax.process_count()} processes failed, most likely since another one "
+            f"is gone ({reason}); see what it said, and start all of them again: they go on from "
+            "the last checkpoint"
+        ) from error
 
 
 def require_same(value: int, what: str) -> None:

@@ -94,7 +94,8 @@ def train(config: TrainConfig, *, stop_after_step: int | None = None) -> Path:
     chosen, records = [configs[i] for i in unfinished], [records[i] for i in unfinished]
     runs, state = _start(chosen, records, data, n_steps)
     stop = n_steps if stop_after_step is None else min(stop_after_step, n_steps)
-    done = _Loop(config, runs, data, devices, n_steps).run(state, stop)
+    with processes.losses_told():
+        done = _Loop(config, runs, data, devices, n_steps).run(state, stop)
     if done == n_steps:
         if processes.primary():
             for run in runs:

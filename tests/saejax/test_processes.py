@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+import saejax.train
 from extract.errors import UserError
 from saejax import processes
 from saejax.checkpoint import checkpoint_steps
@@ -27,7 +28,7 @@ SLOWLY = (
     "iterate = saejax.data.ActivationBatches.iterate\n"
     "def slow(self, *steps):\n"  # so that the signal comes before the end
     "    for batch in iterate(self, *steps):\n"
-    "        time.sleep(0.5)\n"
+    "        time.sleep(0.3)\n"
     "        yield batch\n"
     "saejax.data.ActivationBatches.iterate = slow\n"
 )
@@ -41,10 +42,10 @@ def free_port():
 
 
 def start_two(config, cache, code=CODE):
-    """The run in two processes of four devices each."""
+    """The run in two processes of one device each."""
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
         "JAX_COMPILATION_CACHE_DIR": str(cache),
     }
     port = free_port()
@@ -69,7 +70,7 @@ def finish(started, seconds=120):
     return [process.returncode for process in started], said
 
 
-def test_two_processes_train_what_one_does(tiny_store, tmp_path):
+def test_two_processes_train_what_one_does(tiny_store, tmp_path, monkeypatch):
     """With SIGTERM to both after a checkpoint, and both started again."""
     config = config_of(tiny_store, tmp_path / "two", checkpoint_every_steps=2)
     started = start_two(config, tmp_path / "cache", SLOWLY + CODE)
@@ -85,6 +86,7 @@ def test_two_processes_train_what_one_does(tiny_store, tmp_path):
         assert f"saved after step {saved} of 10; the same command goes on" in words
     codes, said = finish(start_two(config, tmp_path / "cache"))
     assert codes == [0, 0], said
+    monkeypatch.setattr(saejax.train, "sae_devices", lambda parent: jax.devices()[:2])
     one = train(config.replace(out=tmp_path / "one"))
     assert_same_state(one, config.out, rtol=1e-6, atol=1e-6)
     ours, theirs = metrics_of(config.out), metrics_of(one)
@@ -122,6 +124,18 @@ def test_processes_that_do_not_meet_are_told_in_one_line(monkeypatch):
     monkeypatch.setattr(jax.distributed, "initialize", fail)
     with pytest.raises(UserError, match=r"coordinator auto: .*\(DEADLINE_EXCEEDED\); start all"):
         processes.join(Layout(coordinator="auto"))
+
+
+def test_another_process_that_is_gone_is_told_in_one_line(monkeypatch):
+    error = jax.errors.JaxRuntimeError("UNKNOWN: Gloo all-reduce failed\nmore")
+    with pytest.raises(jax.errors.JaxRuntimeError), processes.losses_told():
+        raise error
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with (
+        pytest.raises(UserError, match=r"with 2 processes failed.*\(UNKNOWN: Gloo all-reduce fail"),
+        processes.losses_told(),
+    ):
+        raise error
 
 
 def test_slurm_is_recognised(tmp_path):
