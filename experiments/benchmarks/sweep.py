@@ -5,7 +5,7 @@ speed-up of a round is n times the time of the one over the time of the n, and t
 medians over rounds, since a shared machine's speed drifts. Reading the data is left out: it is
 shared by the runs of a sweep, and n times as much when they are trained one by one.
 
-Command: ``python -m experiments.benchmarks.sweep`` (about 3 minutes on 2 idle cores). Writes
+Command: ``python -m experiments.benchmarks.sweep`` (a few minutes on 2 cores). Writes
 ``sweep.json`` and ``sweep.md``.
 """
 

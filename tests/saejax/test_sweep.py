@@ -83,7 +83,9 @@ def test_each_run_can_be_used_and_stands_by_itself(sweep):
         loaded = load_sae(member.out)
         assert loaded.config.k == member.dictionary.k
         assert loaded.run["results"]["l0"] <= member.dictionary.k
-        assert previous_run(member)["state"] == "complete"  # accepted with its own settings
+        record = previous_run(member)  # accepted with its own settings
+        assert record is not None
+        assert record["state"] == "complete"
     found = json.loads((sweep.out / "sweep.json").read_text())
     assert found["runs"] == ["seed=0_k=3", "seed=0_k=6", "seed=1_k=3", "seed=1_k=6"]
     pairs = [(p["first"], p["second"]) for p in found["seed_stability"]]
