@@ -8,7 +8,8 @@ changes), ``metrics.jsonl`` and ``latent_stats.parquet``.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +34,15 @@ from saejax.step import Training, TrainState
 RUN_FORMAT_VERSION = 1
 
 
+def _by_itself() -> AbstractContextManager:
+    """Within it a process reads alone: by default Orbax waits for all of them."""
+    if jax.process_count() == 1:
+        return nullcontext()
+    own = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
+    return ocp.Context(multiprocessing_options=options)
+
+
 def _step_folder(run: Path, step: int) -> str:
     """Where a step's checkpoint lies; Orbax wants absolute paths."""
     return str((run / "checkpoints" / f"{step:09d}").resolve())
@@ -54,13 +64,14 @@ class Checkpoints:
         Args:
             run: the run folder.
             keep: newest checkpoints that stay.
-            primary: False in all processes but one, which call with the others and write nothing.
+            primary: False in all processes but one, which call with the others, since Orbax
+                compares their paths, and write nothing.
         """
         self.run, self.keep, self.primary = run, keep, primary
         self._writing: Any = None
 
     def save(self, training: Training, state: TrainState) -> None:
-        """Copy the state, and write it (atomically) while the caller goes on.
+        """Write the state (atomically) while the caller goes on, until :meth:`wait`.
 
         Args:
             training: with the constants.
@@ -69,7 +80,7 @@ class Checkpoints:
         Raises:
             UserError: the disk lacks room; nothing was written.
         """
-        self.wait()
+        assert self._writing is None, "wait for the one before"
         step = int(state.step)
         items = _items(training, state)
         if self.primary:
@@ -80,14 +91,22 @@ class Checkpoints:
         self._writing = ocp.save_checkpointables_async(path, items, overwrite=True)
 
     def wait(self) -> None:
-        """Until what is being written is on the disk; then drop the oldest."""
-        if self._writing is None:
-            return
-        self._writing.result()
-        self._writing = None
-        if self.primary:
-            for old in checkpoint_steps(self.run)[: -self.keep]:
-                shutil.rmtree(_step_folder(self.run, old))
+        """Until what is being written is on the disk."""
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
+
+    def drop_oldest(self) -> None:
+        """Leave the newest; not before all runs of a sweep have them, which go on together."""
+        self._drop(checkpoint_steps(self.run)[: -self.keep])
+
+    def drop_after(self, step: int) -> None:
+        """Leave none of a later step: a sweep goes on from an earlier one, that all runs have."""
+        self._drop([s for s in checkpoint_steps(self.run) if s > step])
+
+    def _drop(self, steps: Sequence[int]) -> None:
+        for step in steps if self.primary else ():
+            shutil.rmtree(_step_folder(self.run, step))
 
 
 def _items(training: Training, state: TrainState) -> dict[str, Any]:
@@ -108,7 +127,8 @@ def _items(training: Training, state: TrainState) -> dict[str, Any]:
 def restore(run: Path, step: int, training: Training, like: TrainState) -> TrainState:
     """Read back the training state of a step; ``like`` gives structure, shapes and dtypes."""
     template = _items(training, jax.tree.map(np.asarray, like))
-    loaded = ocp.load_checkpointables(_step_folder(run, step), template)
+    with _by_itself():
+        loaded = ocp.load_checkpointables(_step_folder(run, step), template)
     train = loaded["train"]
     used = {name: loaded["sae"][name] for name in like.params}
     return TrainState(
@@ -121,6 +141,20 @@ def restore(run: Path, step: int, training: Training, like: TrainState) -> Train
         hyper=like.hyper,
         first_bad_step=like.first_bad_step,
     )
+
+
+def saved_arrays(run: Path, step: int | None = None) -> dict[str, np.ndarray]:
+    """Every array of a checkpoint, by its path in it, as it lies on the disk (to compare runs).
+
+    Args:
+        run: the run folder.
+        step: by default the last one saved.
+    """
+    step = checkpoint_steps(run)[-1] if step is None else step
+    with _by_itself():
+        loaded = ocp.load_checkpointables(_step_folder(run, step), {"sae": None, "train": None})
+    leaves = jax.tree_util.tree_leaves_with_path(loaded)
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
 
 @dataclass(frozen=True)
@@ -256,7 +290,8 @@ def _load_arrays(folder: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{folder}: has no checkpoint; train again")
     path = _step_folder(folder, steps[-1])
     try:
-        loaded = ocp.load_checkpointables(path, {"sae": None})["sae"]
+        with _by_itself():
+            loaded = ocp.load_checkpointables(path, {"sae": None})["sae"]
     except Exception as error:  # Orbax raises many kinds; each means that the files are not whole
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise UserError(f"{path}: damaged checkpoint ({reason}); train again") from error

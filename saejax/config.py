@@ -273,10 +273,14 @@ class TrainConfig:
     def _check_layout(self) -> None:
         layout = self.layout
         explicit = (layout.num_processes is not None, layout.process_id is not None)
-        if layout.coordinator in (None, "auto"):
-            if any(explicit):
-                raise UserError("--num-processes and --process-id need --coordinator host:port")
-        elif not all(explicit):
+        if layout.coordinator in (None, "auto") and any(explicit):
+            raise UserError("--num-processes and --process-id need --coordinator host:port")
+        if layout.coordinator is not None and self.source == "stream":
+            raise UserError(
+                "--coordinator does not go with --source stream, which one process computes; "
+                "extract a store first"
+            )
+        if layout.coordinator not in (None, "auto") and not all(explicit):
             raise UserError(
                 f"--coordinator {layout.coordinator} needs --num-processes and --process-id too"
             )

@@ -15,6 +15,7 @@ from extract.errors import UserError
 from extract.files import write_atomically
 from saejax.checkpoint import checkpoint_steps
 from saejax.config import TrainConfig
+from saejax.processes import primary
 from saejax.schedules import schedules
 from saejax.step import StepMetrics
 
@@ -45,7 +46,7 @@ class MetricsLog:
     """Appends the metrics of one run to its ``metrics.jsonl``."""
 
     def __init__(self, config: TrainConfig, n_steps: int, first_step: int) -> None:
-        """Of a run of ``n_steps`` that goes on after ``first_step``."""
+        """Of a run of ``n_steps`` that goes on after ``first_step``; one process writes it."""
         self.path = config.out / "metrics.jsonl"
         self.config = config
         self.trackers: list[Tracker] = []
@@ -88,6 +89,8 @@ class MetricsLog:
 
     def append(self, line: dict[str, Any]) -> None:
         """Add a line."""
+        if not primary():
+            return
         with self.path.open("a") as f:
             f.write(json.dumps(line) + "\n")
         for tracker in self.trackers:

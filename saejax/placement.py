@@ -58,10 +58,21 @@ def place(rows: Rows, sharding: NamedSharding) -> Float[Array, "devices batch d_
     """
     n_shards = sharding.mesh.shape[sharding.spec[0]]
     shards = rows.reshape(n_shards, -1, rows.shape[1])
-    if isinstance(shards, np.ndarray) and jax.process_count() > 1:
-        return jax.make_array_from_callback(shards.shape, sharding, lambda index: shards[index])
+    if jax.process_count() > 1:
+        assert isinstance(shards, np.ndarray), "the config refuses streams in several processes"
+        return _place_own_share(shards, sharding)
     if not isinstance(shards, np.ndarray):
         if shards.is_cuda and jax.default_backend() != "gpu":
             shards = shards.cpu()  # this JAX has no GPUs
         shards = jax.dlpack.from_dlpack(shards.contiguous())
     return jax.device_put(shards, sharding)
+
+
+def _place_own_share(shards: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    """This process's part of a batch that every process has read.
+
+    Put explicitly: the transfer guard of the loop stops ``make_array_from_callback``.
+    """
+    own = sharding.addressable_devices_indices_map(shards.shape)
+    arrays = [jax.device_put(shards[index], device) for device, index in own.items()]
+    return jax.make_array_from_single_device_arrays(shards.shape, sharding, arrays)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -45,9 +47,45 @@ def wait_for_all(where: str) -> None:
         multihost_utils.sync_global_devices(where)
 
 
+@contextmanager
+def losses_told() -> Iterator[None]:
+    """Say in one line that another process is gone, when a collective operation fails.
+
+    Raises:
+        UserError: instead of JAX's error, when there are several processes.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        reason = str(error).splitlines()[0][:200]
+        raise UserError(
+            f"training with {jax.process_count()} processes failed, most likely since another one "
+            f"is gone ({reason}); see what it said, and start all of them again: they go on from "
+            "the last checkpoint"
+        ) from error
+
+
+def require_same(value: int, what: str) -> None:
+    """Refuse to go on when processes differ in a number.
+
+    Args:
+        value: this process's.
+        what: it is, and the remedy.
+
+    Raises:
+        UserError: another process has another; in all of them.
+    """
+    if jax.process_count() > 1:
+        values = multihost_utils.process_allgather(np.int32(value)).tolist()
+        if len(set(values)) > 1:
+            raise UserError(f"processes differ ({', '.join(map(str, values))}) in {what}")
+
+
 def to_host(state: Any, mesh: Mesh) -> Any:
     """A state's arrays in this process's memory, whole, and copied: a step may overwrite them."""
-    if jax.process_count() > 1:
+    if not all(a.is_fully_addressable or a.is_fully_replicated for a in jax.tree.leaves(state)):
         everywhere = NamedSharding(mesh, PartitionSpec())
         state = jax.jit(lambda s: s, out_shardings=everywhere)(state)
     return jax.tree.map(lambda a: np.array(a), state)

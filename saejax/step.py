@@ -341,8 +341,10 @@ def make_train_step(
 ) -> TrainStep:
     """The step over devices, its state donated.
 
-    Under ``pmap`` the state is replicated. With ``latent_devices`` above 1 it is ``shard_map`` on a
-    (data, latent) mesh, and arrays of the state with a row per latent are split.
+    Under ``pmap`` the state is replicated; in several processes it takes the global array of a
+    batch as it is, and gives each process its own copy of the state. With ``latent_devices`` above
+    1 it is ``shard_map`` on a (data, latent) mesh, and arrays of the state with a row per latent
+    are split.
 
     The returned function takes the state (no device axis) and raw activations
     ``[devices that share the batch, batch per device, d]``.

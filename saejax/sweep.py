@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -70,6 +71,30 @@ def _check_architecture(config: TrainConfig, values: dict[str, list[Any]]) -> No
             raise UserError(f"--sweep {name}=...: {architecture} has no {name}")
     if config.layout.latent_devices > 1:
         raise UserError("--sweep does not go with --latent-devices; remove one of the two")
+
+
+def common_step(outs: Sequence[Path], steps: Sequence[Sequence[int]]) -> int:
+    """The last step that every run has a checkpoint of, from which they go on together; or 0.
+
+    A kill may leave runs one checkpoint apart: the older one is kept until all have the newer.
+
+    Args:
+        outs: the run folders.
+        steps: steps of each one's checkpoints.
+
+    Raises:
+        UserError: the runs were taken apart: one was trained on alone.
+    """
+    shared = set(steps[0]).intersection(*steps[1:])
+    if shared:
+        return max(shared)
+    ahead = max(range(len(outs)), key=lambda i: max(steps[i], default=0))
+    if all(steps) or max(map(len, steps)) > 1:
+        raise UserError(
+            f"{outs[ahead]}: is at step {max(steps[ahead])}, from which other runs of the sweep "
+            "can't go on; finish each one by a command of its own, or remove the sweep's folder"
+        )
+    return 0
 
 
 def stack(states: Sequence[Any]) -> Any:

@@ -45,7 +45,7 @@ from saejax.step import (
     make_train_step,
     state_specs,
 )
-from saejax.sweep import members, stability_of, stack, unstack
+from saejax.sweep import common_step, members, stability_of, stack, unstack
 from saejax.trackers import open_trackers, require_trackers
 
 log = logging.getLogger(__name__)
@@ -95,11 +95,16 @@ def train(config: TrainConfig, *, stop_after_step: int | None = None) -> Path:
     if all(record["state"] == "complete" for record in records):
         for c, record in zip(configs, records, strict=True):
             log.info("%s: already complete, held-out FVU %.4f", c.out, record["results"]["fvu"])
+        if config.sweep and processes.primary() and not (config.out / "sweep.json").exists():
+            _write_stability(config, configs)
         return config.out
-    runs, state = _start(configs, records, data, n_steps)
+    unfinished = [i for i, record in enumerate(records) if record["state"] != "complete"]
+    chosen, records = [configs[i] for i in unfinished], [records[i] for i in unfinished]
+    runs, state = _start(chosen, records, data, n_steps)
     stop = n_steps if stop_after_step is None else min(stop_after_step, n_steps)
     try:
-        done = _Loop(config, runs, data, devices, n_steps).run(state, stop)
+        with processes.losses_told():
+            done = _Loop(config, runs, data, devices, n_steps).run(state, stop)
         if done == n_steps:
             if processes.primary():
                 for run in runs:
@@ -140,9 +145,9 @@ def _start(
     common = {"k": max(s.k for s in saes), "k_max": max(s.width for s in saes)}
     if not several:
         common = {}
-    found = [checkpoint_steps(c.out) for c in configs]
-    shared = set(found[0]).intersection(*found[1:])
-    sample = None if shared or not _wants_sample(configs[0]) else _sample(data)
+    start = common_step([c.out for c in configs], [checkpoint_steps(c.out) for c in configs])
+    processes.require_same(start, "the step to go on from; put --out on a disk that all share")
+    sample = None if start or not _wants_sample(configs[0]) else _sample(data)
     runs, states = [], []
     for c, record, sae in zip(configs, records, saes, strict=True):
         training, state = init_state(
@@ -150,18 +155,18 @@ def _start(
             k_varies=several and len({s.k for s in saes}) > 1,
         )  # fmt: skip
         state = state._replace(hyper=state.hyper._replace(k=jax.numpy.int32(sae.k)))
-        if shared:
-            state = restore(c.out, max(shared), training, state)
-            log.info("%s: resuming after step %d of %d", c.out, max(shared), n_steps)
-        first = int(state.step)
-        if processes.primary():
-            drop_metrics_after(c.out / "metrics.jsonl", first)
+        if start:
+            state = restore(c.out, start, training, state)
+            log.info("%s: resuming after step %d of %d", c.out, start, n_steps)
         checkpoints = Checkpoints(c.out, c.reporting.keep_checkpoints, primary=processes.primary())
-        logger = MetricsLog(c, n_steps, first)
+        checkpoints.drop_after(start)
+        logger = MetricsLog(c, n_steps, start)
         if processes.primary():
-            logger.trackers = open_trackers(c, first)
+            drop_metrics_after(c.out / "metrics.jsonl", start)
+            logger.trackers = open_trackers(c, start)
         runs.append(Run(c, record, training, checkpoints, logger))
         states.append(state)
+    processes.wait_for_all("checkpoints were read")
     return runs, stack(states) if several else states[0]
 
 
@@ -222,8 +227,7 @@ class _Loop:
                 bar.update()
                 if last:
                     break
-        for run in self.runs:
-            run.checkpoints.wait()
+        self._wait_for_checkpoints()
         if interruption.told_to_stop and step < self.n_steps:
             log.info("%s: told to stop, saved after step %d of %d; the same command goes on",
                      self.config.out, step, self.n_steps)  # fmt: skip
@@ -256,6 +260,7 @@ class _Loop:
             return
         self._read_pending(bar)  # refuses to save a state that is not finite
         with jax.transfer_guard("allow"):
+            self._wait_for_checkpoints()
             host = processes.to_host(state, self.mesh)
             states = unstack(host, len(self.runs)) if len(self.runs) > 1 else [host]
             for run, own in zip(self.runs, states, strict=True):
@@ -263,12 +268,19 @@ class _Loop:
                     run.checkpoints.save(run.training, own)
                 if look and processes.primary():
                     sae = run.training.sae(jax.tree.map(jax.numpy.asarray, own.ema or own.params))
+                    sae.config = run.config.sae(self.data.d_model, self.data.d_out)  # its own k
                     result, _ = _evaluate(sae, run.config, self.data)
                     line = {f"held_out_{k}": v for k, v in result.summary().items()}
                     run.logger.append({"step": step} | line)
 
+    def _wait_for_checkpoints(self) -> None:
+        for run in self.runs:
+            run.checkpoints.wait()
+        for run in self.runs:
+            run.checkpoints.drop_oldest()
+
     def _read_pending(self, bar: tqdm) -> None:
-        if self.pending is None or not processes.primary():
+        if self.pending is None:
             return
         (step, metrics), self.pending = self.pending, None
         waited, self.data_wait_s = self.data_wait_s, 0.0
