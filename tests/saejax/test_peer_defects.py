@@ -13,16 +13,19 @@ import optax
 import pytest
 
 from saejax.calibrate import calibrate_threshold
+from saejax.checkpoint import Checkpoints, latest_sae
 from saejax.config import TrainConfig
 from saejax.evaluate import evaluate
 from saejax.model import Constants
 from saejax.step import device_step, init_state
+from tests.saejax.architectures import equations
 from tests.saejax.architectures.problems import (
     K_AUX,
     B,
     D,
     F,
     K,
+    assert_as_written,
     build,
     ours,
     random_dead,
@@ -136,8 +139,9 @@ def test_auxk_is_balanced_against_the_main_loss(repeat):
     assert loss == pytest.approx(longer, rel=1e-5)
     assert parts.auxk == pytest.approx(longer_parts.auxk, rel=1e-5)
     # every dimension ``repeat`` times, with an encoder that has the same pre-activations
-    wide = {"W_dec": np.tile(p["W_dec"], (1, repeat)), "b_dec": np.tile(p["b_dec"], repeat),
-            "W_enc_T": np.tile(p["W_enc_T"], (1, repeat)) / repeat, "b_enc": p["b_enc"]}  # fmt: skip
+    wide = {name: np.tile(p[name], (1, repeat)) for name in ("W_dec", "W_enc_T")}
+    wide |= {"b_dec": np.tile(p["b_dec"], repeat), "b_enc": p["b_enc"]}
+    wide["W_enc_T"] = wide["W_enc_T"] / repeat
     wider, _, wider_parts = ours(
         sae_config("topk", d_model=repeat * D), wide, np.tile(X, (1, repeat)), dead=DEAD
     )
@@ -146,12 +150,14 @@ def test_auxk_is_balanced_against_the_main_loss(repeat):
     # and AuxK is of the residual's own size: 1 when the dead latents explain nothing
     silent = p | {"b_enc": np.where(DEAD, -100.0, p["b_enc"])}
     e = X - X.mean(0)
-    centred = ours(config, silent | {"W_dec": 0 * p["W_dec"], "b_dec": 0 * p["b_dec"]}, e, dead=DEAD)
+    centred = ours(
+        config, silent | {"W_dec": 0 * p["W_dec"], "b_dec": 0 * p["b_dec"]}, e, dead=DEAD
+    )
     assert centred[2].auxk == pytest.approx(1, rel=1e-5)
 
 
 def test_residual_is_detached():
-    """llamascopium, overcomplete, BatchTopK: AuxK pushed the living latents through the residual."""
+    """llamascopium, overcomplete, BatchTopK: AuxK pushed living latents through the residual."""
     for architecture in ("topk", "batchtopk", "matryoshka"):
         config = sae_config(architecture)
         p = random_params(config)
@@ -164,14 +170,23 @@ def test_residual_is_detached():
 
 
 def test_dead_pre_activations_are_rectified():
-    """SAELens: dead latents with negative pre-activations reconstructed with negative values."""
-    p = random_params(sae_config("topk"))
-    p["b_enc"] = np.where(DEAD, -100.0, p["b_enc"])
-    grads = auxk_grads(p)
-    assert all(np.abs(g).max() < 1e-6 for g in grads.values())
-    p["W_dec"] = np.where(DEAD[:, None], 1e3, p["W_dec"])
-    config = sae_config("topk")
-    assert ours(config, p, X, dead=DEAD)[2].auxk < 10  # nothing of those rows
+    """SAELens: dead latents with negative pre-activations reconstructed with negative values.
+
+    On half of the rows all dead latents are positive, more than k_aux; on the others, none is.
+    """
+    config, p = sae_config("topk"), random_params(sae_config("topk"))
+    p["W_enc_T"] = np.where(DEAD[:, None], np.linspace(1, 2, F)[:, None] * [3.0, 0, 0, 0, 0], 0)
+    p |= {"b_enc": np.zeros(F), "b_dec": np.zeros(D)}
+    assert DEAD.sum() > K_AUX
+    positive = X[:, 0] > 0
+    assert 0 < positive.sum() < B
+    loss, grads, parts = ours(config, p, X, dead=DEAD, weight=1.0)
+    written = equations.topk(p, X, k=K, dead=DEAD, k_aux=K_AUX, weight=1.0)
+    assert_as_written((loss, grads, parts), written)
+    # with no positive row left, there is nothing
+    p["b_enc"] = np.where(DEAD, -100.0, 0.0)
+    added = auxk_grads(p)
+    assert all(np.abs(g).max() < 1e-6 for g in added.values())
 
 
 @pytest.mark.parametrize("rows", [4, B])
@@ -215,7 +230,8 @@ def test_l0_target_reaches_the_thresholds():
     assert parts.l0 > 1
     assert (grads["log_threshold"] < -1e-3).all()  # all of them rise
     # silent ones that are near their thresholds too: the estimate is of h, not of z
-    silent = p | {"b_enc": np.full(F, -0.5), "W_enc_T": 0 * p["W_enc_T"], "log_threshold": 0 * p["b_enc"] - 1}  # fmt: skip
+    silent = p | {"b_enc": np.full(F, -0.5), "log_threshold": np.full(F, -1.0)}
+    silent["W_enc_T"] = np.zeros((F, D))
     _, grads, parts = ours(config, silent, X)
     assert parts.l0 == 0
     assert (grads["log_threshold"] > 1e-3).all()
@@ -279,7 +295,9 @@ def test_fvu_counts_everything_and_knows_the_mean():
     """Several definitions go round: means of per-row or per-dimension ratios, or about 0."""
     sae = build(sae_config("topk"), random_params(sae_config("topk")), UNIT)
     rng = np.random.default_rng(0)
-    raw = (X * rng.uniform(0.1, 4, size=(B, 1)) * rng.uniform(0.1, 4, size=D) + 2).astype(np.float32)
+    raw = (X * rng.uniform(0.1, 4, size=(B, 1)) * rng.uniform(0.1, 4, size=D) + 2).astype(
+        np.float32
+    )
     error = (raw - np.asarray(sae(raw), np.float64)) ** 2
     about_mean = (raw - raw.mean(0, dtype=np.float64)) ** 2
     found = evaluate(sae, [raw[:5], raw[5:]]).fvu
@@ -301,8 +319,6 @@ def test_fvu_counts_everything_and_knows_the_mean():
 
 def test_scale_and_mean_are_saved_with_the_weights(tmp_path):
     """DL, Reticular: without them, the SAE is given inputs it never saw."""
-    from saejax.checkpoint import Checkpoints, latest_sae
-
     config = TrainConfig.of(Path("acts"), tmp_path, d_sae=F, k=K, batch_size_tokens=B)
     mean = np.linspace(-3, 3, D).astype(np.float32)
     training, state = init_state(config, config.sae(D), Constants(mean, 0.37), 10)

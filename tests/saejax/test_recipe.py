@@ -102,7 +102,9 @@ def test_k_that_stays_is_compiled_in():
 def test_l0_follows_k():
     config = config_of(k_start=5, k_anneal_fraction=0.1)  # over 4 steps
     training, state = begin(config)
-    state = state._replace(params=state.params | {"b_enc": jnp.full(F, 20.0)}, hyper=state.hyper._replace(learning_rate=jnp.float32(0)))  # fmt: skip
+    all_positive = state.params | {"b_enc": jnp.full(F, 20.0)}
+    still = state.hyper._replace(learning_rate=jnp.float32(0))
+    state = state._replace(params=all_positive, hyper=still)
     _, history = steps(training, state, 6)
     assert [float(m.l0) for m in history] == [5, 4, 4, 3, 2, 2]  # 5, 4.25, 3.5, 2.75, 2
 

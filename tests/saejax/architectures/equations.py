@@ -111,6 +111,7 @@ def batch_topk(
     z = np.where((rectified >= tau) & (rectified > 0), rectified, 0)
     prefixes = prefixes or (d_sae,)
     weights = weights or (1.0,) * len(prefixes)
+    error = np.zeros_like(x)
     for size, share in zip(prefixes, np.array(weights) / sum(weights)):
         inside = np.where(np.arange(d_sae) < size, z, 0)
         error = inside @ p["W_dec"] + p["b_dec"] - x

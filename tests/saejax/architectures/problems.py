@@ -12,7 +12,7 @@ from flax import nnx
 
 from saejax.architectures import ARCHITECTURES
 from saejax.axes import NOWHERE
-from saejax.model import SAE, Constants, LossParts, Now
+from saejax.model import SAE, Constants, LossParts, Now, ThresholdSAE
 from saejax.sae_config import Architecture, SAEConfig
 from tests.saejax.architectures.equations import Params, Written
 
@@ -26,7 +26,8 @@ def sae_config(architecture: Architecture, **settings: Any) -> SAEConfig:
     sizes: dict[str, Any] = {"d_model": D, "d_sae": F, "k": K, "k_aux": K_AUX}
     if architecture == "matryoshka":
         sizes["prefixes"] = PREFIXES
-    return SAEConfig(**sizes | {"architecture": architecture} | settings)
+    sizes |= {"architecture": architecture} | settings
+    return SAEConfig(**sizes)
 
 
 def random_params(config: SAEConfig, seed: int = 0) -> Params:
@@ -38,8 +39,8 @@ def random_params(config: SAEConfig, seed: int = 0) -> Params:
               "b_enc": (config.d_sae,), "b_dec": (config.output_size,)}  # fmt: skip
     shapes |= dict.fromkeys(own.get(config.architecture, ()), (config.d_sae,))
     scales = {"W_dec": 0.4, "W_enc_T": 0.5}
-    return {name: np.float32(scales.get(name, 0.3) * rng.normal(size=shape)).astype(np.float64)
-            for name, shape in shapes.items()}  # fmt: skip
+    drawn = {name: scales.get(name, 0.3) * rng.normal(size=shape) for name, shape in shapes.items()}
+    return {name: value.astype(np.float32).astype(np.float64) for name, value in drawn.items()}
 
 
 def random_rows(n: int = B, d: int = D, seed: int = 1) -> np.ndarray:
@@ -55,6 +56,13 @@ def build(config: SAEConfig, params: Params, constants: Constants = CONSTANTS) -
     for name, value in params.items():
         getattr(sae, name)[...] = jnp.asarray(value, jnp.float32)
     return sae
+
+
+def thresholded(config: SAEConfig, params: Params) -> ThresholdSAE:
+    """In the form for use, of an architecture that knows its own thresholds."""
+    used = build(config, params).for_inference()
+    assert isinstance(used, ThresholdSAE)
+    return used
 
 
 @lru_cache

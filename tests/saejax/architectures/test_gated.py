@@ -9,11 +9,11 @@ from tests.saejax.architectures.problems import (
     D,
     F,
     assert_as_written,
-    build,
     ours,
     random_params,
     random_rows,
     sae_config,
+    thresholded,
 )
 
 X = random_rows()
@@ -60,7 +60,7 @@ def test_used_as_one_threshold_per_latent():
     """1[π > 0] ⊙ ReLU(e^r u + b_mag) by one encoder, whichever of the two decides."""
     p = random_params(CONFIG)
     p["b_mag"], p["b_enc"] = 2 * p["b_mag"], 2 * p["b_enc"]
-    used = build(CONFIG, p).for_inference()
+    used = thresholded(CONFIG, p)
     rows = random_rows(200)
     z = equations.gated(p, 0.7 * (rows - np.linspace(-1, 1, D)), sparsity=0).z
     norms = np.linalg.norm(p["W_dec"], axis=1)

@@ -80,7 +80,7 @@ def test_form_for_use(architecture):
 
 @pytest.mark.parametrize("architecture", WITH_THRESHOLD)
 def test_slots(architecture):
-    p, sae = in_use(architecture)
+    _, sae = in_use(architecture)
     raw = X.astype(np.float32)
     z = np.asarray(sae.encode_dense(raw))
     busiest = int((z > 0).sum(axis=1).max())
@@ -98,7 +98,7 @@ def test_slots(architecture):
 
 @pytest.mark.parametrize("architecture", ALL)
 def test_encode_array(architecture):
-    p, sae = in_use(architecture)
+    _, sae = in_use(architecture)
     raw = random_rows(50).astype(np.float32)
     found = encode_array(sae, raw)
     z = np.asarray(sae.encode_dense(raw))
@@ -110,7 +110,7 @@ def test_encode_array(architecture):
 
 def test_slots_follow_the_rows_and_not_what_pads_a_block():
     """Activations far from 0: the rows of zeros that fill a block up are extreme ones."""
-    p, sae = in_use("relu")
+    _, sae = in_use("relu")
     sae.mean[...] = jnp.full(D, 1000.0)
     few = jnp.full(F, -100.0).at[:2].set(1.0)  # two latents fire on ordinary rows
     sae.b_enc[...] = few

@@ -17,6 +17,7 @@ from tests.saejax.architectures.problems import (
     random_params,
     random_rows,
     sae_config,
+    thresholded,
 )
 
 X = random_rows()
@@ -120,7 +121,7 @@ def test_start_is_the_january_updates():
 
 def test_used_with_its_own_thresholds():
     p = random_params(CONFIG)
-    used = build(CONFIG, p).for_inference()
+    used = thresholded(CONFIG, p)
     x = 0.7 * (X - np.linspace(-1, 1, D))
     z = equations.jumprelu(p, x).z
     assert z.any()

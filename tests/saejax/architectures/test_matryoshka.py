@@ -24,9 +24,10 @@ from tests.saejax.architectures.problems import (
 X = random_rows()
 
 
-def written(p, x, dead=ALIVE, k=K, **settings):
-    settings = {"prefixes": PREFIXES} | settings
-    return equations.batch_topk(p, x, budget=k * len(x), dead=dead, k_aux=K_AUX, **settings)
+def written(p, x, dead=ALIVE, k=K, prefixes=PREFIXES, weights=()):
+    return equations.batch_topk(
+        p, x, budget=k * len(x), dead=dead, k_aux=K_AUX, prefixes=prefixes, weights=weights
+    )
 
 
 @pytest.mark.parametrize("weights", [(), (3.0, 1.0, 2.0)])

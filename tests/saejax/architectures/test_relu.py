@@ -14,6 +14,7 @@ from tests.saejax.architectures.problems import (
     random_params,
     random_rows,
     sae_config,
+    thresholded,
 )
 
 X = random_rows()
@@ -72,7 +73,7 @@ def test_start():
 
 def test_used_with_a_threshold_of_zero():
     p = random_params(CONFIG)
-    used = build(CONFIG, p).for_inference()
+    used = thresholded(CONFIG, p)
     z = equations.relu(p, 0.7 * (X - np.linspace(-1, 1, D)), sparsity=0).z
     norms, raw = np.linalg.norm(p["W_dec"], axis=1), X.astype(np.float32)
     np.testing.assert_allclose(used.encode_dense(raw), z * norms, rtol=1e-4, atol=1e-5)

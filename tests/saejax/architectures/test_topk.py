@@ -115,7 +115,9 @@ def test_by_hand():
     config = sae_config("topk", d_model=2, d_sae=3, k=1, k_aux=1)
     rows = np.array([[1.0, 0], [0, 1.0], [0, -1.0]])
     p = {"W_dec": rows, "W_enc_T": rows, "b_enc": np.array([0, 0, 0.5]), "b_dec": np.zeros(2)}
-    loss, grads, parts = ours(config, p, np.array([[3.0, -4.0]]), dead=np.array([True, False, False]))
+    loss, grads, parts = ours(
+        config, p, np.array([[3.0, -4.0]]), dead=np.array([True, False, False])
+    )
     # x̂ = (0, −4.5): MSE (9 + .25) / 2. One row has no variance, so AuxK is 0, not infinite.
     assert loss == pytest.approx(4.625)
     assert parts.auxk == 0
@@ -132,9 +134,7 @@ def test_by_hand():
 def test_transcoder_loss_and_gradients(d_out, multi):
     config = sae_config("topk", d_out=d_out, multi_topk=multi)
     p, dead, y = random_params(config), random_dead(9), random_rows(d=d_out, seed=7)
-    written = equations.topk(
-        p, X, y, k=K, dead=dead, k_aux=K_AUX, transcoder=True, multi=multi
-    )
+    written = equations.topk(p, X, y, k=K, dead=dead, k_aux=K_AUX, transcoder=True, multi=multi)
     assert_as_written(ours(config, p, X, y, dead=dead), written)
 
 
