@@ -32,23 +32,32 @@ def calibrate_threshold(sae: SAE, blocks: Blocks, k: int) -> float:
         k: the L0 to have.
 
     Returns:
-        0 when fewer are above 0; the largest of them that stays silent otherwise, so a float32.
+        0 when no more are above 0; otherwise halfway between the smallest of them and the next,
+        as another program's rounding moves each a little. Of equal ones all stay silent.
     """
     upper, n = np.zeros(2**15, np.int64), 0
     for block in blocks():
         upper += np.asarray(_count_upper(sae, padded(block), len(block)))
         n += len(block)
     above = upper[::-1].cumsum()[::-1]  # how many are in this bin or a higher one
-    wanted = k * n + 1  # the first that stays silent
-    if not n or above[0] < wanted:
+    active, silent = k * n, k * n + 1  # ranks of the last and the first of their kind
+    if not n or above[0] < silent:
         return 0.0
-    high = int(np.flatnonzero(above >= wanted)[-1])
-    lower = np.zeros(2**16, np.int64)
+    highs = {rank: int(np.flatnonzero(above >= rank)[-1]) for rank in (active, silent)}
+    lower = {high: np.zeros(2**16, np.int64) for high in highs.values()}
     for block in blocks():
-        lower += np.asarray(_count_lower(sae, padded(block), len(block), high))
-    above_high = int(above[high + 1]) if high + 1 < len(above) else 0
-    low = int(np.flatnonzero(lower[::-1].cumsum()[::-1] >= wanted - above_high)[-1])
-    return float(np.uint32(high << 16 | low).view(np.float32))
+        rows = padded(block)
+        for high, counts in lower.items():
+            counts += np.asarray(_count_lower(sae, rows, len(block), high))
+
+    def value(rank: int) -> np.float32:
+        high = highs[rank]
+        above_high = int(above[high + 1]) if high + 1 < len(above) else 0
+        low = int(np.flatnonzero(lower[high][::-1].cumsum()[::-1] >= rank - above_high)[-1])
+        return np.uint32(high << 16 | low).view(np.float32)
+
+    halfway = np.float32((float(value(active)) + float(value(silent))) / 2)
+    return float(halfway if halfway < value(active) else value(silent))
 
 
 def padded(block: np.ndarray) -> np.ndarray:

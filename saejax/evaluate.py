@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from saejax.calibrate import BLOCK_ROWS, padded
 from saejax.data import RowStore
 from saejax.losses import fvu
-from saejax.model import SAE, TopKInference
+from saejax.model import SAE, TopKInference, unit_rows
 
 DENSE_ABOVE = 0.1
 """A latent that fires on more than this share of residues is dense."""
@@ -96,17 +96,14 @@ def _block_sums(sae: SAE, block: ArrayLike, n_valid: ArrayLike) -> dict[str, Arr
 @nnx.jit
 def _largest_cosines(sae: SAE, latents: ArrayLike) -> Array:
     latents = jnp.asarray(latents)
-    rows_FD = sae.W_dec[...]
+    rows_FD = unit_rows(sae.W_dec[...])  # an average of weights has shorter ones
     cosines = rows_FD[latents] @ rows_FD.T
     itself = jnp.arange(rows_FD.shape[0])[None] == latents[:, None]
     return jnp.where(itself, -1.0, cosines).max(axis=1)
 
 
 def decoder_cosines(sae: SAE) -> Float[np.ndarray, " latents"]:
-    """The largest cosine of each latent's decoder row with another's, for a sample of latents.
-
-    Decoder rows must have unit norm, as those of an SAE in use have.
-    """
+    """The largest cosine of each latent's decoder row with another's, for a sample of latents."""
     step = max(1, -(-sae.config.d_sae // COSINE_SAMPLE))
     chosen = np.arange(0, sae.config.d_sae, step)
     parts = [np.asarray(_largest_cosines(sae, chosen[i : i + 256]))

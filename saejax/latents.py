@@ -68,8 +68,9 @@ def _encode(sae: SAE, block: ArrayLike, width: int | None) -> SparseLatents:
 
 
 @nnx.jit
-def _most_active(sae: SAE, block: ArrayLike) -> Array:
-    return (sae.encode_dense(jnp.asarray(block)) > 0).sum(axis=1).max()
+def _most_active(sae: SAE, block: ArrayLike, n_valid: ArrayLike) -> Array:
+    active_B = (sae.encode_dense(jnp.asarray(block)) > 0).sum(axis=1)
+    return jnp.where(jnp.arange(len(active_B)) < n_valid, active_B, 0).max()
 
 
 def encode_array(sae: SAE, activations: Float[np.ndarray, "rows d_model"]) -> SparseLatents:
@@ -83,7 +84,7 @@ def encode_array(sae: SAE, activations: Float[np.ndarray, "rows d_model"]) -> Sp
         block = activations[start : start + BLOCK_ROWS]
         rows, width = padded(block), None
         if not isinstance(sae, TopKInference):
-            most = max(1, int(_most_active(sae, rows)))
+            most = max(1, int(_most_active(sae, rows, len(block))))
             width = min(sae.config.d_sae, 1 << (most - 1).bit_length())
         latents = jax.device_get(_encode(sae, rows, width))
         values.append(latents.values[: len(block)])

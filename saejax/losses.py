@@ -66,8 +66,11 @@ def auxk_loss(
 
     branches = [lambda: zeros_beside((), e_BD), *(reconstruct(n) for n in buckets)]
     branch = jnp.where(n_dead == 0, 0, 1 + jnp.searchsorted(jnp.array(buckets), n_dead))
-    loss = jax.lax.switch(branch, branches) / variance
-    return jnp.where(jnp.isfinite(loss), loss, 0.0)
+    # divided by 1 where there is no variance: a quotient of 0/0 has NaN for a gradient even when
+    # its value is not used
+    varies = variance > 0
+    loss = jax.lax.switch(branch, branches) / jnp.where(varies, variance, 1.0)
+    return jnp.where(varies & jnp.isfinite(loss), loss, 0.0)
 
 
 def _dead_reconstruction_error(

@@ -263,7 +263,7 @@ class ThresholdSAE(SAE):
         z_BF = self.encode_dense_normalized(x_BD)
         if width is None:
             width = max(1, int((z_BF > 0).sum(axis=1).max(initial=1)))
-        return SparseLatents(*jax.lax.top_k(z_BF, width))
+        return SparseLatents(*jax.lax.top_k(z_BF, min(width, z_BF.shape[1])))
 
     def encode_dense_normalized(
         self, x_BD: Float[Array, "batch d_model"]
