@@ -29,7 +29,7 @@ from extract.store import ActivationStore, require_same_parent
 from saejax.architectures import ARCHITECTURES
 from saejax.model import SAE, Constants
 from saejax.sae_config import SAEConfig
-from saejax.step import Training, TrainState
+from saejax.state import Training, TrainState
 
 RUN_FORMAT_VERSION = 1
 

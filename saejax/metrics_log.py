@@ -17,7 +17,7 @@ from saejax.checkpoint import checkpoint_steps
 from saejax.config import TrainConfig
 from saejax.processes import primary
 from saejax.schedules import schedules
-from saejax.step import StepMetrics
+from saejax.state import StepMetrics
 
 
 @runtime_checkable

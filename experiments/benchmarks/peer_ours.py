@@ -12,7 +12,8 @@ from experiments.benchmarks.peer_trainers import Answer, Feed, Job, main
 from saejax.config import TrainConfig
 from saejax.memory import keep_freed_memory
 from saejax.model import Constants
-from saejax.step import init_state, make_train_step
+from saejax.state import init_state
+from saejax.step import make_train_step
 
 
 def ours(job: Job, feed: Feed) -> tuple[Answer, float]:

@@ -103,7 +103,8 @@ def saejax_step(setting: Setting, encode_dtype: EncodeDtype) -> tuple[Any, Any, 
 
     from saejax.config import SAEConfig, TrainConfig
     from saejax.model import Constants
-    from saejax.step import init_state, make_train_step
+    from saejax.state import init_state
+    from saejax.step import make_train_step
 
     params, silent, _ = initial(setting)
     nowhere = Path(os.devnull)

@@ -28,7 +28,8 @@ from extract.errors import run_cli
 from extract.files import write_atomically, write_json_atomically
 from saejax.config import TrainConfig
 from saejax.model import Constants
-from saejax.step import init_state, make_train_step
+from saejax.state import init_state
+from saejax.step import make_train_step
 from saejax.sweep import stack
 
 BATCHES = 4
@@ -123,7 +124,7 @@ def main() -> None:
     found = [row for d_sae in config.d_sae for row in measure(config, d_sae)]
     config.out.mkdir(parents=True, exist_ok=True)
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
-    this = machine(multiprocessing.cpu_count(), ("jax", "numpy"))
+    this = machine(multiprocessing.cpu_count(), "jax", "numpy")
     record = {"machine": this, "settings": settings, "rows": found}
     write_json_atomically(config.out / "sweep.json", record)
     header = "| d_sae | runs in one pass | ms per step | speed-up over one by one |"

@@ -17,7 +17,8 @@ import pytest
 from saejax.architectures.batch_topk import SPARE
 from saejax.config import TrainConfig
 from saejax.model import Constants
-from saejax.step import StepMetrics, TrainState, init_state, make_train_step
+from saejax.state import StepMetrics, TrainState, init_state
+from saejax.step import make_train_step
 
 D, F, K, BATCH, STEPS = 4, 16, 2, 32, 4
 PLAIN = ["jumprelu", "jumprelu_l0", "gated", "relu"]

@@ -17,7 +17,8 @@ from saejax.checkpoint import Checkpoints, latest_sae
 from saejax.config import TrainConfig
 from saejax.evaluate import evaluate
 from saejax.model import Constants
-from saejax.step import device_step, init_state
+from saejax.state import init_state
+from saejax.step import device_step
 from tests.saejax.architectures import equations
 from tests.saejax.architectures.problems import (
     K_AUX,

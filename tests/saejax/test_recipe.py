@@ -12,7 +12,8 @@ from saejax.axes import NOWHERE
 from saejax.config import TrainConfig
 from saejax.model import Constants
 from saejax.schedules import schedules
-from saejax.step import _now, device_step, init_state
+from saejax.state import init_state
+from saejax.step import _now, device_step
 
 D, F, BATCH, N_STEPS = 4, 16, 32, 40
 

@@ -9,7 +9,8 @@ import pytest
 from saejax.config import SAEConfig, TrainConfig
 from saejax.model import Constants
 from saejax.schedules import schedules
-from saejax.step import device_step, init_state, make_train_step
+from saejax.state import init_state
+from saejax.step import device_step, make_train_step
 
 D, F, BATCH = 8, 64, 64
 
