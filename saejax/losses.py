@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from saejax.axes import NOWHERE, Axes, zeros_beside
-from saejax.kernels import top_k
+from saejax.kernels import cut_to_top_k, top_k
 from saejax.model import SAE
 from saejax.sparse import largest_of_all
 
@@ -96,10 +96,11 @@ def _largest(z_BN: Array, k: int, axes: Axes) -> Array:
         return z_BN >= 0
 
     def largest():
+        if axes.latent is None:
+            return cut_to_top_k(z_BN, width) > 0
         values_BK, slots_BK = top_k(z_BN, width)
-        keep = largest_of_all(values_BK, k, None, axes)
-        kept = jnp.ones_like(values_BK, bool) if keep is None else keep
-        return (z_BN < 0).at[jnp.arange(len(z_BN))[:, None], slots_BK].set(kept)
+        keep_BK = largest_of_all(values_BK, k, None, axes)
+        return (z_BN < 0).at[jnp.arange(len(z_BN))[:, None], slots_BK].set(keep_BK)
 
     if axes.latent is None and width == z_BN.shape[1]:
         return all_of_them()
