@@ -20,6 +20,8 @@ from saejax.model import Constants
 from saejax.state import StepMetrics, TrainState, init_state
 from saejax.step import make_train_step
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 D, F, K, BATCH, STEPS = 4, 16, 2, 32, 4
 PLAIN = ["jumprelu", "jumprelu_l0", "gated", "relu"]
 CASES: dict[str, dict[str, Any]] = {
@@ -34,15 +36,6 @@ CASES: dict[str, dict[str, Any]] = {
 }
 ARCHITECTURE = {"multi": "topk", "jumprelu_l0": "jumprelu"}
 LAYOUTS = {"pmap8": (8, 1), "mesh1x4": (1, 4), "mesh4x2": (4, 2)}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """Most of these tests' time is compilation."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ from tests.saejax.architectures.problems import (
     sae_config,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 X = random_rows()
 DEAD = random_dead(9)
 UNIT = Constants(np.zeros(D, np.float32), 1.0)
@@ -53,6 +55,17 @@ def begin(*, b_enc=None, **settings):
     return training, state
 
 
+_compiled = {}
+
+
+def one_step(training, state, rows):
+    """A step on one device, compiled once for each run and size of batch."""
+    key = (id(training), len(rows))
+    if key not in _compiled:  # with the run itself, whose id must stay its own
+        _compiled[key] = training, jax.jit(lambda state, x: device_step(training, state, x))
+    return _compiled[key][1](state, jnp.asarray(rows, jnp.float32))
+
+
 def auxk_grads(params, **settings):
     """What AuxK adds to the gradients."""
     config = sae_config("topk")
@@ -64,7 +77,7 @@ def auxk_grads(params, **settings):
 def test_decoder_constraint_acts_on_latents():
     """InterProt, BioNeMo: norms were taken over the other axis."""
     training, state = begin()
-    after, _ = device_step(training, state, jnp.asarray(X, jnp.float32))
+    after, _ = one_step(training, state, X)
     W = np.asarray(after.params["W_dec"])
     assert W.shape == (F, D)
     np.testing.assert_allclose(np.linalg.norm(W, axis=1), 1, rtol=1e-6)
@@ -78,7 +91,7 @@ def test_decoder_gradient_is_orthogonal_to_each_latents_row():
     W = np.asarray(state.params["W_dec"])
     along = (grads * W).sum(axis=1, keepdims=True)
     assert np.abs(along).max() > 1e-2
-    _, metrics = device_step(training, state, jnp.asarray(X, jnp.float32))
+    _, metrics = one_step(training, state, X)
     others = ours(training.sae_config, jax.tree.map(np.asarray, state.params), X)[1]
     squares = sum((g**2).sum() for name, g in others.items() if name != "W_dec")
     expected = np.sqrt(squares + ((grads - along * W) ** 2).sum())
@@ -196,7 +209,7 @@ def test_dead_is_counted_in_tokens(rows):
     training, state = begin(b_enc=np.where(DEAD, -100.0, 1.0), dead_after_tokens=2 * B)
     seen = []
     for _ in range(3 * B // rows + 1):
-        state, metrics = device_step_jitted(training, state, X[:rows])
+        state, metrics = one_step(training, state, X[:rows])
         seen.append(float(metrics.frac_dead))
     silent = np.asarray(state.tokens_since_fired)
     assert (silent[DEAD] == 3 * B + rows).all()
@@ -204,21 +217,11 @@ def test_dead_is_counted_in_tokens(rows):
     assert first * rows == 2 * B + rows  # known at the step after more than 2 B were seen
 
 
-_steps = {}
-
-
-def device_step_jitted(training, state, rows):
-    key = (id(training), len(rows))
-    if key not in _steps:
-        _steps[key] = training, jax.jit(lambda state, rows: device_step(training, state, rows))
-    return _steps[key][1](state, jnp.asarray(rows, jnp.float32))
-
-
 @pytest.mark.parametrize("architecture", ["topk", "batchtopk"])
 def test_zero_valued_winners_did_not_fire(architecture):
     """DL: latents among the k largest counted as alive with a value of 0."""
     training, state = begin(b_enc=np.full(F, -100.0), architecture=architecture)
-    after, metrics = device_step(training, state, jnp.asarray(X, jnp.float32))
+    after, metrics = one_step(training, state, X)
     assert (after.tokens_since_fired == B).all()
     assert metrics.l0 == 0
 
@@ -272,8 +275,10 @@ def test_matryoshka_does_not_grow_with_its_groups():
 def test_batch_topk_of_zeros_is_finite():
     """DL: an all-zero row made the threshold infinite, and the average with it."""
     training, state = begin(architecture="batchtopk", dead_after_tokens=1)
-    for rows in (np.zeros_like(X), np.where(np.arange(B)[:, None] == 0, X, 0), X):
-        state, metrics = device_step_jitted(training, state, rows)
+    one_row = np.where(np.arange(B)[:, None] == 0, X, 0)
+    for rows, some_fire in ((np.zeros_like(X), False), (one_row, True), (X, True)):
+        state, metrics = one_step(training, state, rows)
+        assert (metrics.l0 > 0) == some_fire  # values below the budget are kept, zeros are not
         assert np.isfinite(metrics.loss)
         assert all(np.isfinite(p).all() for p in state.params.values())
     sae = build(sae_config("batchtopk"), {}, UNIT)

@@ -15,6 +15,8 @@ from saejax.schedules import schedules
 from saejax.state import init_state
 from saejax.step import _now, device_step
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 D, F, BATCH, N_STEPS = 4, 16, 32, 40
 
 
@@ -81,8 +83,8 @@ def test_sparsity_rises_as_asked():
 def test_sparsity_reaches_the_loss():
     """The first step's loss has no penalty; the same step with λ in force has."""
     training, state = begin(config_of(architecture="relu", sparsity=4.0))
-    early = device_step(training, state, batch())[1].loss
-    late = device_step(training, state._replace(step=jnp.int32(N_STEPS)), batch())[1].loss
+    early = steps(training, state, 1)[1][0].loss
+    late = steps(training, state._replace(step=jnp.int32(N_STEPS)), 1)[1][0].loss
     assert late > early * 1.01
 
 

@@ -27,6 +27,8 @@ from tests.saejax.architectures.problems import (
     sae_config,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 X = random_rows()
 CONFIG = sae_config("batchtopk")
 CANDIDATES = 4 * K

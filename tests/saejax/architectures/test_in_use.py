@@ -22,6 +22,8 @@ from tests.saejax.architectures.problems import (
 
 ALL = ["topk", "batchtopk", "matryoshka", "jumprelu", "gated", "relu"]
 WITH_THRESHOLD = ALL[1:]
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 X = random_rows()
 THRESHOLD = 0.4
 MEAN, SCALE = np.linspace(-1, 1, D), 0.7

@@ -20,6 +20,8 @@ from tests.saejax.architectures.problems import (
     thresholded,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 X = random_rows()
 CONFIG, L0_CONFIG = sae_config("jumprelu"), sae_config("jumprelu", target_l0=2.0)
 

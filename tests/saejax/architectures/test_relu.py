@@ -17,6 +17,8 @@ from tests.saejax.architectures.problems import (
     thresholded,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 X = random_rows()
 CONFIG = sae_config("relu")
 

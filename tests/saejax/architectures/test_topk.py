@@ -24,6 +24,8 @@ from tests.saejax.architectures.problems import (
     sae_config,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 X = random_rows()
 
 
