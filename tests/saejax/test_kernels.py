@@ -47,13 +47,6 @@ def test_sparse_products_equal_dense_ones(shape):
     )
 
 
-def test_row_products_with_a_remainder(monkeypatch):
-    _, indices, W, rows, _ = sparse_case(33, 40, 10, 50)
-    monkeypatch.setattr(kernels, "_GATHERED_BYTES", 4 * 40 * 10 * 4)
-    expected = np.take_along_axis(np.asarray(rows @ W.T), np.asarray(indices), axis=1)
-    np.testing.assert_allclose(kernels.row_products(indices, W, rows), expected, rtol=1e-4)
-
-
 def test_latents_that_fire_for_many_examples_add_up():
     indices = jnp.tile(jnp.array([3, 0]), (5, 1))
     total = kernels.add_rows(jnp.ones((5, 2)), indices, jnp.ones((5, 4)), 6)

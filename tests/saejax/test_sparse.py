@@ -39,8 +39,8 @@ def test_negative_winners_are_rectified():
     assert latents.values.tolist() == [[0.0, 0.0]]
 
 
-@settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 10**6), k=st.integers(1, 11))
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10**6), k=st.sampled_from([1, 4, 11]))
 def test_values_and_gradients_equal_dense(seed, k):
     x, W_enc_T, b_enc, b_dec = random_problem(seed)
     W_dec = jax.random.normal(jax.random.key(seed + 1), W_enc_T.shape)
@@ -63,7 +63,7 @@ def test_values_and_gradients_equal_dense(seed, k):
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 10**6), k=st.integers(1, 11))
+@given(seed=st.integers(0, 10**6), k=st.sampled_from([1, 4, 11]))
 def test_at_most_k_fire_and_indices_are_distinct(seed, k):
     latents = top_k_encode(*random_problem(seed), k)
     assert latents.values.shape == (7, k)

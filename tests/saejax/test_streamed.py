@@ -19,6 +19,7 @@ from saejax.data import held_out
 from saejax.streamed import split
 from saejax.train import train
 from tests.helpers import make_store, random_proteins, tiny_esm2
+from tests.saejax.resuming import TIMINGS
 
 SETTINGS = {
     "d_sae": 64, "k": 4, "epochs": 3, "batch_size_tokens": 256, "holdout_fraction": 0.1,
@@ -55,7 +56,7 @@ def record_of(run):
 
 def metrics_of(run):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "tokens_per_sec"} for line in lines]
+    return [{k: v for k, v in line.items() if k not in TIMINGS} for line in lines]
 
 
 def assert_same_run(a, b):
