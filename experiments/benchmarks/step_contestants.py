@@ -81,15 +81,19 @@ def ours(setting: Setting, encode_dtype: EncodeDtype) -> Step:
 
     keep_freed_memory()  # as the command line does
     import jax
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-    training, state, step = saejax_step(setting, encode_dtype)
-    del training
+    from saejax.step import DATA
+
+    _, state, step = saejax_step(setting, encode_dtype)
+    mesh = Mesh(np.array(jax.local_devices()[:1]), (DATA,))  # as the training loop places them
     batches: dict[int, Any] = {}
-    held = [state]
+    held = [jax.device_put(state, NamedSharding(mesh, PartitionSpec()))]
 
     def run(batch: np.ndarray) -> float:
         if id(batch) not in batches:
-            batches[id(batch)] = jax.block_until_ready(jax.numpy.asarray(batch)[None])
+            placed = jax.device_put(batch[None], NamedSharding(mesh, PartitionSpec(DATA)))
+            batches[id(batch)] = jax.block_until_ready(placed)
         held[0], metrics = step(held[0], batches[id(batch)])
         return float(jax.block_until_ready((held[0], metrics))[1].loss)
 

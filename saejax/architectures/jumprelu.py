@@ -35,7 +35,8 @@ class JumpReLUSAE(DenseSAE):
         L = ‖x − x̂‖² + (2 / L0*) (L0 − L0*)²,   L0 = mean of Σ_i 1[h_i > e^{t_i}]    (target_l0)
 
     The jump has no gradient in t; a rectangle of width 2 stands for it, from pre-activations
-    before the jump: ∂z/∂t = −(e^t / 2)·1[|h − e^t| < 1].
+    before the jump: ∂z/∂t = −(e^t / 2)·1[|h − e^t| < 1], as the January update has it. Differs:
+    with target_l0 z keeps that gradient, where arXiv 2407.14435 has another factor e^t.
     """
 
     def __init__(self, config: SAEConfig, constants: Constants, *, rngs: nnx.Rngs) -> None:
