@@ -38,7 +38,7 @@ class Preset(NamedTuple):
 
 PRESETS: dict[str, Preset] = {
     "demo": Preset(
-        "what `make demo` trains: ESM2-8M block 4, the bundled 20,000 proteins",
+        "what `make demo` trains: ESM2-8M block 4, the bundled UniProt proteins",
         320,
         {
             "d_sae": Setting(2048, "6.4 latents per dimension"),
