@@ -8,9 +8,8 @@ Command::
     python -m extract --fasta uniprot_20k.fasta.gz --sample all --dtype bfloat16 --out acts/
     python -m experiments.architectures --activations acts/ --out runs/architectures
 
-About 6 minutes a run for the top-k family and 10 for the others on 2 idle cores, for 6.3 million
-residues and 2,048 latents. Writes ``architectures.json`` and ``architectures.md``; docs/results.md
-has the table. Finished runs are used again.
+Writes ``architectures.json`` and ``architectures.md``. Finished runs are used again. Not run in
+whole yet: λ and learning rates below are places to start from, to be chosen so that L0 is about 32.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ SPECS: dict[str, tuple[str, ...]] = {
     "Gated": ("--architecture", "gated", "--sparsity", "3", "--learning-rate", "1e-3"),
     "ReLU-L1": ("--architecture", "relu", "--sparsity", "8", "--learning-rate", "4e-4"),
 }  # fmt: skip
-"""Flags of each run. λ and learning rates were chosen in earlier runs so that L0 is about 32."""
+"""Flags of each run."""
 
 
 @dataclass(frozen=True)

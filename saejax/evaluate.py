@@ -15,10 +15,8 @@ from jaxtyping import Array, Float
 from saejax.calibrate import BLOCK_ROWS, padded
 from saejax.data import RowStore
 from saejax.losses import fvu
-from saejax.model import SAE, TopKInference, unit_rows
+from saejax.model import DENSE_ABOVE, SAE, TopKInference, unit_rows
 
-DENSE_ABOVE = 0.1
-"""A latent that fires on more than this share of residues is dense."""
 COSINE_SAMPLE = 2048
 """Latents whose decoder rows are compared with all others, evenly spread over the dictionary."""
 

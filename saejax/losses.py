@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +61,8 @@ def auxk_loss(
     mean_D = axes.mean_data(e_BD.mean(axis=0))
     variance = axes.mean_data(jnp.mean((e_BD - mean_D[None]) ** 2))
     weights = _Weights(sae.W_enc_T[...], sae.b_enc[...], sae.input_bias, sae.W_dec[...])
-    error = _dead_error(weights, x_BD, e_BD, dead_F, (sae.config.k_aux, axes))
+    plan = (sae.config.k_aux, axes)
+    error = cast(Array, _dead_error(weights, x_BD, e_BD, dead_F, plan))
     # divided by 1 where there is no variance: a quotient of 0/0 has NaN for a gradient even when
     # its value is not used
     varies = variance > 0

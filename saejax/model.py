@@ -68,6 +68,10 @@ FIRED_ABOVE = 1e-3
 """A latent fired when its value exceeds this (Gao et al. 2024's code)."""
 
 
+DENSE_ABOVE = 0.1
+"""A latent that fires on more than this share of residues is dense."""
+
+
 class SAE(nnx.Module):
     """A sparse autoencoder: x = scale · (activation − mean), z = latents of x, x̂ = z W_dec + b_dec.
 

@@ -40,8 +40,8 @@ RECIPES: dict[Architecture, ArchitectureRecipe] = {
     # Conerly et al., Circuits Updates January 2025 ("Dictionary learning optimization
     # techniques"): 2e-4, λ_S up to 20 and about 10, rising over the whole run.
     "jumprelu": ArchitectureRecipe(2e-4, False, 0.9, 0.999, 1e-8, False, 10.0, 1.0),
-    # Rajamanoharan et al. 2024 (arXiv 2404.16014), appendix D: 3e-4, β₁ = 0. Differs: λ is theirs
-    # to sweep; this one gives an L0 of about 50 on ESM2-8M's block 4 (docs/results.md).
+    # Rajamanoharan et al. 2024 (arXiv 2404.16014), appendix D: 3e-4, β₁ = 0. Differs: they sweep
+    # λ; this one is a place to start from.
     "gated": ArchitectureRecipe(3e-4, False, 0.0, 0.999, 1e-8, True, 2.0),
     # Conerly et al., Circuits Updates April 2024 ("Update on how we train SAEs"): 5e-5, λ = 5,
     # rising over the first 5 % of the run.

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from saejax.axes import NOWHERE, Axes
 from saejax.model import (
+    DENSE_ABOVE,
     LossParts,
     Now,
     orthogonal_to_rows,
@@ -29,8 +30,6 @@ FREQUENCY_DECAY = 0.99
 """Of the moving average of firing frequencies, per step."""
 FREQUENCY_BINS = np.array([0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0])
 """Edges of the frequency histogram; never is in the first bin."""
-DENSE_ABOVE = 0.1
-"""A latent that fires on more than this share of residues is dense."""
 _MAX_COUNT = 2**30
 
 
