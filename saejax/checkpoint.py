@@ -125,10 +125,13 @@ def _items(training: Training, state: TrainState) -> dict[str, Any]:
 
 
 def restore(run: Path, step: int, training: Training, like: TrainState) -> TrainState:
-    """Read back the training state of a step; ``like`` gives structure, shapes and dtypes."""
+    """Read back the training state of a step; ``like`` gives structure, shapes and dtypes.
+
+    Raises:
+        UserError: the checkpoint is damaged.
+    """
     template = _items(training, jax.tree.map(np.asarray, like))
-    with _by_itself():
-        loaded = ocp.load_checkpointables(_step_folder(run, step), template)
+    loaded = _load(run, step, template)
     train = loaded["train"]
     used = {name: loaded["sae"][name] for name in like.params}
     return TrainState(
@@ -151,8 +154,7 @@ def saved_arrays(run: Path, step: int | None = None) -> dict[str, np.ndarray]:
         step: by default the last one saved.
     """
     step = checkpoint_steps(run)[-1] if step is None else step
-    with _by_itself():
-        loaded = ocp.load_checkpointables(_step_folder(run, step), {"sae": None, "train": None})
+    loaded = _load(run, step, {"sae": None, "train": None})
     leaves = jax.tree_util.tree_leaves_with_path(loaded)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
@@ -288,11 +290,20 @@ def _load_arrays(folder: Path) -> dict[str, np.ndarray]:
     steps = checkpoint_steps(folder)
     if not steps:
         raise UserError(f"{folder}: has no checkpoint; train again")
-    path = _step_folder(folder, steps[-1])
+    loaded = _load(folder, steps[-1], {"sae": None})["sae"]
+    return {name: np.asarray(array) for name, array in loaded.items()}
+
+
+def _load(run: Path, step: int, template: dict[str, Any]) -> dict[str, Any]:
+    """The parts of a checkpoint that ``template`` names.
+
+    Raises:
+        UserError: it is damaged, or of another version of this software.
+    """
+    path = _step_folder(run, step)
     try:
         with _by_itself():
-            loaded = ocp.load_checkpointables(path, {"sae": None})["sae"]
-    except Exception as error:  # Orbax raises many kinds; each means that the files are not whole
+            return ocp.load_checkpointables(path, template)
+    except Exception as error:  # Orbax raises many kinds; each means that the files don't fit
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise UserError(f"{path}: damaged checkpoint ({reason}); train again") from error
-    return {name: np.asarray(array) for name, array in loaded.items()}
