@@ -275,8 +275,7 @@ def latest_sae(folder: Path, config: SAEConfig) -> SAE:
     d_out = None if config.d_out is None else np.zeros(config.d_out, np.float32)
     blank = Constants(np.zeros(config.d_model, np.float32), 1.0, d_out, 1.0)
     kind = ARCHITECTURES[config.architecture]
-    expected = nnx.eval_shape(lambda: nnx.state(kind(config, blank, rngs=nnx.Rngs(0))))
-    graphdef, _ = nnx.split(nnx.eval_shape(lambda: kind(config, blank, rngs=nnx.Rngs(0))))
+    graphdef, expected = nnx.split(nnx.eval_shape(lambda: kind(config, blank, rngs=nnx.Rngs(0))))
     for name, variable in expected.items():
         shape = tuple(variable.shape)
         found = tuple(arrays[name].shape) if name in arrays else "nothing"

@@ -53,6 +53,13 @@ class Batches(Protocol):
         ...
 
 
+def batch_on_host(batches: Batches, step: int) -> Float[np.ndarray, "batch d_model"]:
+    """The batch of one step (from 0), as a NumPy array whatever the source."""
+    with closing(batches.iterate(step, step + 1)) as one:
+        rows = next(one)
+    return rows if isinstance(rows, np.ndarray) else rows.cpu().numpy()
+
+
 class Pool(NamedTuple):
     """Which rows are shuffled together: the ``index``-th such set of an epoch."""
 

@@ -18,6 +18,7 @@ from extract.errors import UserError
 from saejax import processes
 from saejax.checkpoint import Checkpoints
 from saejax.config import TrainConfig
+from saejax.data import batch_on_host
 from saejax.interrupt import Interruption
 from saejax.metrics_log import MetricsLog, NotFinite, likely_cause
 from saejax.placement import place
@@ -65,7 +66,7 @@ class Loop:
             n_steps: length of the run.
         """
         self.config, self.runs, self.data, self.n_steps = config, runs, data, n_steps
-        self.devices, split = devices, config.layout.latent_devices
+        split = config.layout.latent_devices
         # what pmap gives back; from another mesh the second step would be compiled again
         self.mesh = Mesh(np.array(devices), (DATA,)) if split == 1 else device_mesh(devices, split)
         self.batch_sharding = NamedSharding(self.mesh, PartitionSpec(DATA))
@@ -133,8 +134,7 @@ class Loop:
         self._read_pending(bar)  # refuses to save a state that is not finite
         with jax.transfer_guard("allow"):
             self._wait_for_checkpoints()
-            host = processes.to_host(state, self.mesh)
-            states = unstack(host, len(self.runs)) if len(self.runs) > 1 else [host]
+            states = self._of_each_run(processes.to_host(state, self.mesh))
             for run, own in zip(self.runs, states, strict=True):
                 if save:
                     run.checkpoints.save(run.training, own)
@@ -144,6 +144,10 @@ class Loop:
                     result, _ = evaluate_training(sae, run.config, self.data)
                     line = {f"held_out_{k}": v for k, v in result.summary().items()}
                     run.logger.append({"step": step} | line)
+
+    def _of_each_run(self, host: Any) -> list[Any]:
+        """State or metrics of every run, from arrays on the host."""
+        return unstack(host, len(self.runs)) if len(self.runs) > 1 else [host]
 
     def _wait_for_checkpoints(self) -> None:
         for run in self.runs:
@@ -157,13 +161,10 @@ class Loop:
         (step, metrics), self.pending = self.pending, None
         waited, self.data_wait_s = self.data_wait_s, 0.0
         with jax.transfer_guard("allow"):
-            host = jax.device_get(metrics)
-            each = unstack(host, len(self.runs)) if len(self.runs) > 1 else [host]
+            each = self._of_each_run(jax.device_get(metrics))
             try:
                 lines = [r.logger.write(step, m, waited) for r, m in zip(self.runs, each)]
             except NotFinite as error:
-                with closing(self.data.batches.iterate(error.step - 1, error.step)) as batches:
-                    rows: Any = next(batches)
-                rows = rows if isinstance(rows, np.ndarray) else rows.cpu().numpy()
+                rows = batch_on_host(self.data.batches, error.step - 1)
                 raise UserError(f"{error}; {likely_cause(self.config, rows)}") from error
         bar.set_postfix(fvu=f"{lines[0]['fvu']:.3f}", dead=f"{lines[0]['frac_dead']:.3f}")

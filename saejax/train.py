@@ -5,19 +5,18 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from extract.errors import UserError, run_cli
 from saejax import processes
 from saejax.checkpoint import Checkpoints, checkpoint_steps, restore
 from saejax.command_line import train_config
 from saejax.config import TrainConfig
+from saejax.data import batch_on_host
 from saejax.loop import Loop, Run
 from saejax.memory import keep_freed_memory
 from saejax.metrics_log import MetricsLog, drop_metrics_after
@@ -127,7 +126,9 @@ def _start(
         common = {}
     start = common_step([c.out for c in configs], [checkpoint_steps(c.out) for c in configs])
     processes.require_same(start, "the step to go on from; put --out on a disk that all share")
-    sample = None if start or not _wants_sample(configs[0]) else _sample(data)
+    sample = None
+    if not start and _wants_sample(configs[0]):
+        sample = batch_on_host(data.batches, 0)[:SAMPLE_ROWS, : data.d_model]
     runs, states = [], []
     for c, record, sae in zip(configs, records, saes, strict=True):
         training, state = init_state(
@@ -152,13 +153,6 @@ def _start(
 
 def _wants_sample(config: TrainConfig) -> bool:
     return config.dictionary.architecture == "jumprelu"
-
-
-def _sample(data: Data) -> np.ndarray:
-    """The first rows of the first batch, on the host."""
-    with closing(data.batches.iterate(0, 1)) as batches:
-        rows: Any = next(batches)[:SAMPLE_ROWS, : data.d_model]
-    return rows if isinstance(rows, np.ndarray) else rows.cpu().numpy()
 
 
 def main() -> None:
