@@ -156,7 +156,8 @@ def _error_of_dead(
     """MSE(ê, e), where ``dead`` has a row for each dead latent and some that are not real."""
     k_aux, axes = plan
     x_BD, bias_D = axes.on_every_latent_device((x_BD, dead.input_bias))
-    pre_acts_BN = (x_BD - bias_D[None]) @ dead.W_enc_T.T + dead.b_enc[None]
+    # The bias beside the product, not within: its gradient is then a row, not a product over B.
+    pre_acts_BN = x_BD @ dead.W_enc_T.T + (dead.b_enc - dead.W_enc_T @ bias_D)[None]
     z_BN = jnp.where(real_N[None], jax.nn.relu(pre_acts_BN), 0.0)
     keep_BN = _largest(jax.lax.stop_gradient(z_BN), k_aux, axes)
     e_hat_BD = axes.sum_latent(jnp.where(keep_BN, z_BN, 0.0) @ dead.W_dec)
