@@ -210,6 +210,7 @@ def grow(config: StepConfig) -> list[dict[str, Any]]:
             row["parts_ms"] = pool.apply(parts, (setting,))
         row["floor_ms"] = floor_ms(setting, row["parts_ms"])
         found.append(row)
+        write_json_atomically(config.out / "step_grow.json", {"sizes": found})  # so far
     return found
 
 
@@ -277,6 +278,7 @@ def run(config: StepConfig) -> str:
         os.environ["GLIBC_TUNABLES"] = config.malloc
     about = machine(config.threads, "torch", "jax", "jaxlib", "optax")
     about |= {"malloc": config.malloc}
+    config.out.mkdir(parents=True, exist_ok=True)
     if config.grow:
         rows = grow(config)
         stem, text, results = "step_grow", grow_table(rows), {"sizes": rows}
@@ -287,7 +289,6 @@ def run(config: StepConfig) -> str:
         stem, text = "step", table(measured, dead)
         results = {"results": measured, "dead": dead}
     text = f"{text}\n{json.dumps(about)}\n"
-    config.out.mkdir(parents=True, exist_ok=True)
     write_json_atomically(config.out / f"{stem}.json", {"machine": about, **results})
     write_atomically(config.out / f"{stem}.md", lambda f: f.write(text.encode()))
     return text
