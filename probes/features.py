@@ -1,0 +1,141 @@
+"""What is probed, in one form: the latents of an SAE, and what they must beat.
+
+Raw neurons and principal components are dense, and fire with either sign. Each becomes a column of
+values ≥ 0, shifted by its smallest; a column's ranks, and so every threshold, AUROC and 1-D probe,
+stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+from saejax.data import RowStore
+from saejax.evaluate import row_blocks
+from saejax.latents import LatentColumns
+
+DENSE_AT_ONCE = 16
+"""Dense columns held at a time."""
+
+
+class Features(Protocol):
+    """A matrix [n_rows, n_features] that is read by columns."""
+
+    name: str
+    """``latents``, ``neurons``, ``principal components``, ``random dictionary``, …"""
+
+    @property
+    def n_features(self) -> int:
+        """Columns."""
+        ...
+
+    @property
+    def n_rows(self) -> int:
+        """Residues."""
+        ...
+
+    @property
+    def at_once(self) -> int:
+        """Columns that are well read together."""
+        ...
+
+    def columns(self, first: int, last: int) -> LatentColumns:
+        """Columns first to last − 1, their nonzero entries with rows ascending."""
+        ...
+
+
+class SparseFeatures:
+    """Latents that are held in memory."""
+
+    def __init__(self, name: str, columns: LatentColumns) -> None:
+        """Name them."""
+        self.name, self._columns = name, columns
+
+    @property
+    def n_features(self) -> int:
+        """Latents."""
+        return len(self._columns.indptr) - 1
+
+    @property
+    def n_rows(self) -> int:
+        """Residues."""
+        return self._columns.n_rows
+
+    @property
+    def at_once(self) -> int:
+        """All."""
+        return self.n_features
+
+    def columns(self, first: int, last: int) -> LatentColumns:
+        """See :class:`Features`."""
+        indptr = self._columns.indptr[first : last + 1]
+        entries = slice(int(indptr[0]), int(indptr[-1]))
+        return LatentColumns(
+            indptr - indptr[0], self._columns.rows[entries], self._columns.values[entries],
+            self.n_rows,
+        )  # fmt: skip
+
+
+class DenseFeatures:
+    """Columns of a dense matrix that is held in memory, such as the parent's neurons."""
+
+    def __init__(self, name: str, x: Float[np.ndarray, "rows features"]) -> None:
+        """Name them."""
+        self.name, self.x = name, x
+
+    @property
+    def n_features(self) -> int:
+        """Columns."""
+        return self.x.shape[1]
+
+    @property
+    def n_rows(self) -> int:
+        """Residues."""
+        return self.x.shape[0]
+
+    @property
+    def at_once(self) -> int:
+        """A few."""
+        return DENSE_AT_ONCE
+
+    def columns(self, first: int, last: int) -> LatentColumns:
+        """See :class:`Features`; the smallest value of a column is 0 and left out."""
+        block = self.x[:, first:last].T
+        shifted = block - block.min(axis=1, keepdims=True)
+        feature, rows = np.nonzero(shifted > 0)
+        counts = np.bincount(feature, minlength=last - first)
+        values = shifted[feature, rows].astype(np.float32)
+        return LatentColumns(
+            np.append(0, np.cumsum(counts)), rows.astype(np.int32), values, self.n_rows
+        )
+
+
+def principal_components(
+    stores: Sequence[RowStore], n: int | None = None
+) -> Float[np.ndarray, "d_model n"]:
+    """Directions of largest variance of the stores' activations, one pass, float64.
+
+    Args:
+        stores: activations, laid end to end.
+        n: how many; None for all.
+
+    Returns:
+        Unit columns, the largest variance first; their order and span do not depend on the mean
+        (it is removed), their signs make the largest entry positive.
+    """
+    d_model = next(iter(row_blocks(stores[0]))).shape[1]
+    total, products, count = np.zeros(d_model), np.zeros((d_model, d_model)), 0
+    for store in stores:
+        for block in row_blocks(store):
+            x = block.astype(np.float64)
+            total += x.sum(axis=0)
+            products += x.T @ x
+            count += len(x)
+    mean = total / count
+    _, vectors = np.linalg.eigh(products / count - np.outer(mean, mean))
+    found = vectors[:, ::-1][:, :n]
+    largest = found[np.abs(found).argmax(axis=0), np.arange(found.shape[1])]
+    return found * np.sign(largest)
