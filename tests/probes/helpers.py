@@ -59,3 +59,11 @@ def dssp_table(proteins, seed=0) -> str:
         runs = "".join(rng.choice(list("HEC")) * int(rng.integers(3, 12)) for _ in protein.sequence)
         lines.append(f"{protein.id}\t{protein.sequence}\t{runs[: len(protein.sequence)]}")
     return "\n".join(lines) + "\n"
+
+
+def make_concept(name, spans, n_proteins, *, kind="own", level="residue", defined=None):
+    """A concept from row spans, defined in all proteins unless said."""
+    from probes.annotations import Concept
+
+    everywhere = np.ones(n_proteins, bool) if defined is None else np.asarray(defined)
+    return Concept(name, kind, np.asarray(spans, np.int64).reshape(-1, 2), everywhere, level)
