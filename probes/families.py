@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int
 
-from probes.annotations import Concept
+from probes.concepts import Concept
 from probes.rows import ProteinRows
 from probes.features import Features
 from saejax.latents import LatentColumns

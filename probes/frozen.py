@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from probes.annotations import Concept
+from probes.concepts import Concept
 from probes.features import Features
 from probes.logistic import fit_logistic_1d
 from probes.occurrences import Occurrences

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from probes.annotations import Concept
+from probes.concepts import Concept
 from probes.features import Features
 from probes.occurrences import Occurrences, at_least, levels_of
 from saejax.latents import LatentColumns

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from probes.annotations import Concept
+from probes.concepts import Concept
 from probes.features import Features
 from probes.logistic import fit_logistic_1d
 from probes.rows import ProteinRows

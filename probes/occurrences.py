@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from probes.annotations import Concept
+from probes.concepts import Concept
 from saejax.latents import LatentColumns
 
 

@@ -63,7 +63,7 @@ def dssp_table(proteins, seed=0) -> str:
 
 def make_concept(name, spans, n_proteins, *, kind="own", level="residue", defined=None):
     """A concept from row spans, defined in all proteins unless said."""
-    from probes.annotations import Concept
+    from probes.concepts import Concept
 
     everywhere = np.ones(n_proteins, bool) if defined is None else np.asarray(defined)
     return Concept(name, kind, np.asarray(spans, np.int64).reshape(-1, 2), everywhere, level)
