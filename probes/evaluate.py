@@ -19,8 +19,10 @@ from tqdm import tqdm
 from extract.errors import UserError
 from extract.files import versions
 from extract.store import ActivationStore
-from probes.annotations import Annotations, Concept
+from probes.annotations import Annotations
+from probes.concepts import IDENTITY, Concept
 from probes.config import ProbeConfig
+from probes.mmseqs import mmseqs_clusters
 from probes.multi import auroc_of_latents, auroc_of_probe, choose_latents
 from probes.neurons import best_neurons
 from probes.precise import Part, PreciseLatents
@@ -86,16 +88,17 @@ def probe_run(config: ProbeConfig) -> ProbeResults:
     for store in stores:
         loaded.require_store(store)
     rows = ProteinRows.from_stores(stores)
-    clusters = None if config.clusters is None else read_clusters(config.clusters)
-    split = split_proteins(
-        [p.id for p in rows.proteins],
-        clusters,
-        seed=config.seed,
-        test_fraction=config.test_fraction,
+    split = _split(config, rows)
+    annotations = Annotations.load(
+        rows,
+        dssp=config.dssp,
+        swissprot=config.swissprot,
+        uniprot=config.uniprot,
+        labels=config.labels,
     )
-    annotations = Annotations.load(rows, dssp=config.dssp, swissprot=config.swissprot)
     is_test = split.test_rows(rows)
-    kept, skipped = _enough_positives(annotations.concepts, is_test, config.min_positives)
+    of_residues = [c for c in annotations.concepts if c.level == "residue"]
+    kept, skipped = _enough_positives(of_residues, rows, split, config.min_positives)
     columns = _encode(loaded, stores)
     x = np.concatenate([block for store in stores for block in row_blocks(store)])
     tables = _Tables()
@@ -116,6 +119,23 @@ def probe_run(config: ProbeConfig) -> ProbeResults:
     )
 
 
+def _split(config: ProbeConfig, rows: ProteinRows) -> Split:
+    method = "homology cluster"
+    if config.clusters == "mmseqs":
+        clusters, how = mmseqs_clusters(rows.proteins)
+        method += f" ({how})"
+    else:
+        clusters = None if config.clusters is None else read_clusters(Path(config.clusters))
+    return split_proteins(
+        [p.id for p in rows.proteins],
+        clusters,
+        seed=config.seed,
+        test_fraction=config.test_fraction,
+        validation_fraction=config.validation_fraction,
+        method=method,
+    )
+
+
 def _frame(table: list[dict], order: dict[str, int]) -> pd.DataFrame:
     frame = pd.DataFrame(table)
     if frame.empty:
@@ -125,16 +145,16 @@ def _frame(table: list[dict], order: dict[str, int]) -> pd.DataFrame:
 
 
 def _enough_positives(
-    concepts: Sequence[Concept], is_test: np.ndarray, minimum: int
+    concepts: Sequence[Concept], rows: ProteinRows, split: Split, minimum: int
 ) -> tuple[list[Concept], list[dict]]:
     """Concepts with ``minimum`` positives and negatives in each part; counts of the others."""
     kept, skipped = [], []
     for concept in concepts:
+        found = split.counts(rows, concept)
         counts = {}
-        for part, inside in (("select", ~is_test), ("test", is_test)):
-            n_pos = int((concept.labels & inside).sum())
-            counts[f"n_positive_{part}"] = n_pos
-            counts[f"n_negative_{part}"] = int((concept.defined & inside).sum()) - n_pos
+        for part, members in (("select", ("train", "validation")), ("test", ("test",))):
+            for answer in ("positive", "negative"):
+                counts[f"n_{answer}_{part}"] = sum(found[f"n_{answer}_{m}"] for m in members)
         if min(counts.values()) >= minimum:
             kept.append(concept)
         else:
@@ -163,7 +183,7 @@ def _groups(
     for concept in concepts:
         by_mask.setdefault(np.packbits(concept.defined).tobytes(), []).append(concept)
     for members in by_mask.values():
-        defined = members[0].defined
+        defined = members[0].defined_rows(rows)
         keep = defined & ~is_test, defined & is_test
         parts = [
             Part(restrict(columns, k), rows.residue_class[k], rows.protein_idx[k]) for k in keep
@@ -175,22 +195,24 @@ def _probe_group(
     config: ProbeConfig, group: _Group, x: np.ndarray, tables: _Tables, bar: tqdm
 ) -> None:
     x_select, x_test = x[group.rows_select], x[group.rows_test]
-    labels = np.stack([c.labels[group.rows_select] for c in group.concepts], axis=1)
+    n_rows = len(x)
+    labels = np.stack([c.labels(n_rows)[group.rows_select] for c in group.concepts], axis=1)
     neurons = best_neurons(x_select, labels)
     precise = None
-    if any(c.kind != "amino acid" for c in group.concepts):
+    if any(c.kind not in IDENTITY for c in group.concepts):
         precise = PreciseLatents(
             group.select, group.test,
             min_fires=config.min_fires, min_proteins=config.min_proteins,
         )  # fmt: skip
     for concept, neuron in zip(group.concepts, neurons, strict=True):
         name = {"concept": concept.name, "kind": concept.kind}
-        y, y_test = concept.labels[group.rows_select], concept.labels[group.rows_test]
+        yes = concept.labels(n_rows)
+        y, y_test = yes[group.rows_select], yes[group.rows_test]
         row, table = probe_latents(group.select.columns, y, group.test.columns, y_test)
         row |= probe_neuron(neuron, x_select, y, x_test, y_test)
         tables.probes.append(name | row)
         tables.latent_concepts.append(pd.DataFrame(name, index=table.index).join(table))
-        if precise is not None and concept.kind != "amino acid":
+        if precise is not None and concept.kind not in IDENTITY:
             ranked = precise.rank(y, y_test, config.n_precise)
             tables.precise += [name | row for row in ranked]
             if min(y.sum(), y_test.sum()) > config.sparse_min_positives:
@@ -234,15 +256,28 @@ def _summary(
         "stores_the_sae_was_trained_on": same,
         "split": {
             "random": split.random,
-            "by": "protein, at random" if split.random else "homology cluster",
+            "by": split.method,
             "n_clusters": len(set(split.clusters)),
             "n_proteins_select": int((~split.is_test).sum()),
             "n_proteins_test": int(split.is_test.sum()),
+            "single_class": _single_class(split, annotations),
         },
         "annotations": annotations.summary(),
         "skipped_concepts": skipped,
         "versions": versions("numpy", "pandas", "scikit-learn", "biopython", "jax"),
     }
+
+
+def _single_class(split: Split, annotations: Annotations) -> dict[str, dict[str, str]]:
+    """Concepts with no positives, or no negatives, in a part; said in a line for each part."""
+    found = split.single_class(annotations.rows, annotations.concepts)
+    for part, lacking in found.items():
+        if lacking:
+            names = ", ".join(list(lacking)[:3])
+            log.warning("%d of %d concepts cannot be scored in the %s part, where they have no "
+                        "positives or no negatives (%s …)", len(lacking),
+                        len(annotations.concepts), part, names)  # fmt: skip
+    return {part: lacking for part, lacking in found.items() if lacking}
 
 
 def _plain(value: Any) -> Any:

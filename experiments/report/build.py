@@ -96,7 +96,7 @@ class Demo:
     @property
     def others(self) -> pd.DataFrame:
         """Probes of everything else."""
-        return _where(self.probes, self.probes["kind"] != "amino acid")
+        return _where(self.probes, ~self.probes["kind"].isin(["amino acid", "amino-acid class"]))
 
 
 def _where(table: pd.DataFrame, mask: Any) -> pd.DataFrame:

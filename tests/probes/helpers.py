@@ -18,6 +18,16 @@ def make_rows(**sequences) -> ProteinRows:
     return ProteinRows(proteins, tokens.astype(np.uint8))
 
 
+def concept(concepts, name):
+    """The concept of that name."""
+    return next(c for c in concepts if c.name == name)
+
+
+def yes(concepts, name, rows):
+    """Rows of the concept of that name."""
+    return concept(concepts, name).labels(rows.n_rows).nonzero()[0].tolist()
+
+
 def columns_of(dense: np.ndarray):
     """A dense, nonnegative matrix [rows, latents] as unsorted LatentColumns."""
     n, d = dense.shape
@@ -36,7 +46,7 @@ def flat_file_record(accession: str, sequence: str, features=(), *, length=None)
             lines.append(feature)
         else:
             kind, start, end = feature
-            lines.append(f"FT   {kind:<8} {start!s:>6} {end!s:>6}       Something.")
+            lines.append(f"FT   {kind:<8} {start!s:>6} {end!s:>6}")
     lines.append(f"SQ   SEQUENCE   {len(sequence)} AA;  1000 MW;  0123456789ABCDEF CRC64;")
     lines += [f"     {sequence[i : i + 60]}" for i in range(0, len(sequence), 60)]
     return "\n".join([*lines, "//", ""])

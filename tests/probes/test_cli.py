@@ -129,6 +129,9 @@ def test_a_store_of_another_parent(monkeypatch, capsys, command, tmp_path):
         ("--clusters", "c.tsv", "id\tcluster\np0\tc\n", "are in no homology cluster"),
         ("--clusters", "c.tsv", None, "no such file"),
         ("--dssp", "d.tsv.gz", None, "no such file"),
+        ("--uniprot", "u.txt", "x\ty\n", "this must be a UniProt flat file (.dat), or"),
+        ("--labels", "l.bed", "p0\t5\t5\n", "is no stretch; it counts from 0"),
+        ("--labels", "l.tsv", "id\tposition\tlabel\np0\t9999\tx\n", "lies outside the sequence"),
     ],
 )
 def test_bad_files(monkeypatch, capsys, command, tmp_path, flag, name, text, message):

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, roc_auc_score
 
+from probes.annotations import AMINO_ACID_CLASSES
 from probes.config import ProbeConfig
 from probes.evaluate import probe_run
 from probes.multi import auroc_of_latents, auroc_of_probe, choose_latents
@@ -265,8 +266,9 @@ def test_whole_run(tiny_run, tiny_store, sources):
     )  # fmt: skip
     results = probe_run(config)
     structure = ["helix", "strand", "TRANSMEM"]
-    assert list(results.probes["concept"]) == [*"ACDEFGHIKLMNPQRSTVWY", *structure]
-    assert len(results.latent_concepts) == 23 * 64
+    identity = [*"ACDEFGHIKLMNPQRSTVWY", *AMINO_ACID_CLASSES]
+    assert list(results.probes["concept"]) == [*identity, *structure]
+    assert len(results.latent_concepts) == 32 * 64
     assert set(results.precise_latents["concept"]) <= {"helix", "strand", "TRANSMEM"}
     assert list(results.sparse_probes["concept"]) == ["helix", "strand", "TRANSMEM"]
     assert set(results.sparse_probes["k"]) == {4}
@@ -276,7 +278,7 @@ def test_whole_run(tiny_run, tiny_store, sources):
     assert np.all(np.abs(results.sparse_probes["dense_auroc"].to_numpy()[:2] - 0.5) < 0.1)
     # one row per concept agrees with the long table
     merged = results.probes.merge(results.latent_concepts, on=["concept", "latent"])
-    assert len(merged) == 23
+    assert len(merged) == 32
     assert list(merged["latent_f1"]) == list(merged["f1_test"])
     assert list(merged["latent_f1_select"]) == list(merged["f1_select"])
     parts = results.split["part"].value_counts()
