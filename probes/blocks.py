@@ -1,4 +1,9 @@
-"""Where latents fire, a block of latents at a time: every analysis of patterns reads these."""
+"""Latents × concepts in blocks of bounded memory: where each latent's entries are positive.
+
+What depends on the labels needs only the *positive* entries of a pair: (latent, concept, entry)
+triples, listed pair by pair. There are as many as entries times the mean number of concepts that
+hold for a residue, far fewer than entries × concepts.
+"""
 
 from __future__ import annotations
 
@@ -6,87 +11,115 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+from scipy.sparse import csr_array
 
 from saejax.latents import LatentColumns
 
-BLOCK_ENTRIES = 2_000_000
-"""Entries in a block: analyses hold about 150 B for each, so some 300 MB at a time."""
-
-FIRING_FRACTION = 0.25
-"""A latent *fires* where z > a quarter of its own maximum. TopK keeps weak values everywhere (half
-of a latent's residues lie below a tenth of its maximum); the pattern is in the strong ones."""
+BLOCK_ITEMS = 1 << 22
+"""Entries, positive entries and 8 × pairs in a block: about 200 bytes each while it is worked on.
+More only if one latent has more entries."""
+PAIR_ITEMS = 8
 
 
-class FiringBlock(NamedTuple):
-    """Neighbouring latents, and where they fire."""
+class PairBlock(NamedTuple):
+    """Some latents and some concepts; pair = concept · latents + latent, counted in the block."""
 
-    first: int
-    """Index of the block's first latent."""
-    columns: LatentColumns
-    """Entries above ``fraction · maximum``; rows ascending within each of the block's latents."""
-    n_active: Int[np.ndarray, " block"]
-    """Residues with z > 0."""
-    maximum: Float[np.ndarray, " block"]
-    """Largest value; 0 for a dead latent."""
+    latents: slice
+    """Which latents of the whole."""
+    concepts: slice
+    """Which concepts of the whole."""
+    indptr: Int[np.ndarray, " latents+1"]
+    """Where each latent's entries start within the block."""
+    x: Float[np.ndarray, " entries"]
+    """Values, latent by latent, in the columns' order."""
+    latent: Int[np.ndarray, " entries"]
+    """Latent of each entry."""
+    n_rows: int
+    """Rows, zeros included."""
+    n_pos: Int[np.ndarray, " concepts"]
+    """Positive rows of each concept, zeros included."""
+    hit: Int[np.ndarray, " hits"]
+    """Positive entries, pair by pair, ascending within each."""
+    hit_pair: Int[np.ndarray, " hits"]
+    """Their pairs, ascending."""
 
     @property
-    def latents(self) -> slice:
-        """Where the block lies in the dictionary."""
-        return slice(self.first, self.first + len(self.n_active))
+    def n_latents(self) -> int:
+        """Latents in the block."""
+        return len(self.indptr) - 1
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(concepts, latents): what an array over pairs reshapes to."""
+        return len(self.n_pos), self.n_latents
+
+    def hits(self, weights: np.ndarray | None = None) -> np.ndarray:
+        """Number, or sum of ``weights`` [hits], of positive entries: ``[concepts, latents]``."""
+        n_pairs = self.shape[0] * self.shape[1]
+        return np.bincount(self.hit_pair, weights, minlength=n_pairs).reshape(self.shape)
 
 
-def latent_of_entries(columns: LatentColumns) -> Int[np.ndarray, " entries"]:
-    """Which column each entry belongs to, int32."""
-    n = len(columns.indptr) - 1
-    return np.repeat(np.arange(n, dtype=np.int32), np.diff(columns.indptr))
+def pair_blocks(
+    columns: LatentColumns, labels: Bool[np.ndarray, "rows concepts"]
+) -> Iterator[PairBlock]:
+    """Every pair once.
 
-
-def firing_blocks(
-    columns: LatentColumns,
-    *,
-    fraction: float = FIRING_FRACTION,
-    max_entries: int = BLOCK_ENTRIES,
-) -> Iterator[FiringBlock]:
-    """All latents in order, in blocks of at most ``max_entries`` (or of one latent).
-
-    Args:
-        columns: in any order within a latent.
-        fraction: of a latent's maximum above which it counts as firing; 0 takes every z > 0.
-        max_entries: bounds the memory of what is done with a block.
+    Raises:
+        ValueError: the labels have another number of rows.
     """
-    indptr, d_sae = columns.indptr, len(columns.indptr) - 1
-    first = 0
-    while first < d_sae:
-        last = int(np.searchsorted(indptr, indptr[first] + max_entries, side="right")) - 1
-        last = min(max(last, first + 1), d_sae)
-        yield _block(columns, first, last, fraction)
-        first = last
+    if len(labels) != columns.n_rows:
+        raise ValueError(
+            f"labels have {len(labels)} rows and the latents {columns.n_rows}; they must be equal"
+        )
+    n_pos = labels.sum(axis=0)
+    for concepts in _runs(n_pos + PAIR_ITEMS):
+        chosen = csr_array(labels[:, concepts])
+        per_row = np.diff(chosen.indptr)
+        n_concepts = concepts.stop - concepts.start
+        items = _column_sums(1 + per_row, columns) + PAIR_ITEMS * n_concepts
+        for latents in _runs(items):
+            yield _block(columns, latents, concepts, chosen, n_pos[concepts])
 
 
-def _block(columns: LatentColumns, first: int, last: int, fraction: float) -> FiringBlock:
-    indptr = columns.indptr[first : last + 1] - columns.indptr[first]
-    entries = slice(int(columns.indptr[first]), int(columns.indptr[last]))
-    part = LatentColumns(indptr, columns.rows[entries], columns.values[entries], columns.n_rows)
-    n_active = np.diff(indptr)
-    maximum = np.zeros(last - first, dtype=np.float32)
-    filled = n_active > 0
-    if filled.any():
-        maximum[filled] = np.maximum.reduceat(part.values, indptr[:-1][filled])
-    latent = latent_of_entries(part)
-    fires = part.values > np.float32(fraction) * maximum[latent]
-    n_fires = np.bincount(latent[fires], minlength=last - first)
-    kept = LatentColumns(
-        np.append(0, np.cumsum(n_fires)), part.rows[fires], part.values[fires], part.n_rows
-    )
-    return FiringBlock(first, _by_row(kept), n_active, maximum)
+def ragged(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """``starts[0] … starts[0] + counts[0] − 1, starts[1] …``: positions of several stretches."""
+    ends = np.cumsum(counts)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + counts, counts)
 
 
-def _by_row(columns: LatentColumns) -> LatentColumns:
-    """The same entries with rows ascending within each latent."""
-    latent = latent_of_entries(columns)
-    key = latent * np.int64(columns.n_rows) + columns.rows
-    if (key[1:] > key[:-1]).all():
-        return columns
-    order = np.argsort(key)
-    return columns._replace(rows=columns.rows[order], values=columns.values[order])
+def _runs(items: np.ndarray) -> Iterator[slice]:
+    """Consecutive stretches of at most :data:`BLOCK_ITEMS` items, of at least one element."""
+    ends = np.cumsum(items)
+    start = 0
+    while start < len(items):
+        before = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + BLOCK_ITEMS, "right")))
+        yield slice(start, stop)
+        start = stop
+
+
+def _column_sums(of_row: np.ndarray, columns: LatentColumns) -> np.ndarray:
+    """Sum over each latent's rows, without an array as long as all entries."""
+    sums = np.zeros(len(columns.indptr) - 1, dtype=np.int64)
+    for latents in _runs(np.diff(columns.indptr)):
+        first, last = columns.indptr[latents.start], columns.indptr[latents.stop]
+        total = np.append(0, np.cumsum(of_row[columns.rows[first:last]]))
+        sums[latents] = np.diff(total[columns.indptr[latents.start : latents.stop + 1] - first])
+    return sums
+
+
+def _block(
+    columns: LatentColumns, latents: slice, concepts: slice, labels: csr_array, n_pos: np.ndarray
+) -> PairBlock:
+    indptr = columns.indptr[latents.start : latents.stop + 1]
+    entries = slice(int(indptr[0]), int(indptr[-1]))
+    indptr = indptr - indptr[0]
+    latent = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    by_concept = labels[columns.rows[entries]].tocsc()
+    hit = by_concept.indices
+    concept = np.repeat(np.arange(len(n_pos)), np.diff(by_concept.indptr))
+    return PairBlock(
+        latents, concepts, indptr, columns.values[entries].astype(np.float64), latent,
+        columns.n_rows, n_pos, hit, concept * (len(indptr) - 1) + latent[hit],
+    )  # fmt: skip

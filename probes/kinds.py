@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from extract.alphabet import AMINO_ACIDS
-from probes.blocks import FIRING_FRACTION, FiringBlock, firing_blocks, latent_of_entries
+from probes.firing import FIRING_FRACTION, FiringBlock, firing_blocks, latent_of_entries
 from probes.kind_rules import classify
 from probes.logos import Logos, logo_counts
 from probes.patterns import (
@@ -74,7 +74,7 @@ def latent_kinds(
     separation, ``contact_residue_enrichment`` over those matched by amino acids too (NaN without
     structures); and ``is_<kind>`` for each rule.
 
-    Memory is bounded by ``probes.blocks.BLOCK_ENTRIES`` and the firings in proteins with a
+    Memory is bounded by ``probes.firing.BLOCK_ENTRIES`` and the firings in proteins with a
     structure.
 
     Args:

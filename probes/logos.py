@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from extract.alphabet import AMINO_ACIDS
-from probes.blocks import firing_blocks, latent_of_entries
+from probes.firing import firing_blocks, latent_of_entries
 from probes.rows import OTHER_RESIDUE, ProteinRows
 from saejax.latents import LatentColumns
 

@@ -1,6 +1,6 @@
 """Where along proteins latents fire: runs, coverage, rhythm, ends and residues, for all at once.
 
-Everything here is computed from a block of sparse columns (``probes/blocks.py``) with one pass of
+Everything here is computed from a block of sparse columns (``probes/firing.py``) with one pass of
 NumPy each; nothing of size [rows, latents] is made.
 """
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from probes.blocks import latent_of_entries
+from probes.firing import latent_of_entries
 from probes.rows import OTHER_RESIDUE, ProteinRows
 from saejax.latents import LatentColumns
 
