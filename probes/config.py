@@ -9,12 +9,16 @@ from typing import Literal
 from extract.errors import UserError
 
 
+Baseline = Literal["neurons", "principal components", "random dictionary", "shuffled labels"]
+Protocol = Literal["interplm", "interprot", "k-sparse", "families"]
+
+
 @dataclass(frozen=True)
 class ProbeConfig:
     """Ask every latent about every concept, on proteins unseen by the choice.
 
-    Latents and thresholds are chosen on one part of the proteins (select: train and validation) and
-    scored once on the other (test). No homology cluster lies in two parts.
+    Thresholds are fitted on one part of the proteins (train), latents chosen on another (validation)
+    and scored once on a third (test). No homology cluster lies in two parts.
     """
 
     run: Path
@@ -52,22 +56,44 @@ class ProbeConfig:
     """Proteins of the select part in which a precise latent must fire."""
     n_precise: int = 10
     """Precise latents listed per concept."""
-    sparse_k: int = 16
-    """Latents of the k-sparse probe."""
+    sparse_k: tuple[int, ...] = (1, 2, 5, 16)
+    """Latents of the k-sparse probes."""
     sparse_min_positives: int = 2000
     """Positive residues a concept needs in each part for the k-sparse and dense probes."""
+    min_positive_proteins: int = 5
+    """Positive (and negative) proteins that a concept of proteins needs in each part."""
+    baselines: tuple[Baseline, ...] = ("neurons", "principal components", "random dictionary",
+                                       "shuffled labels")  # fmt: skip
+    """What latents are compared with."""
+    protocols: tuple[Protocol, ...] = ("interplm", "interprot", "k-sparse", "families")
+    """Analyses beside our own."""
+    shuffled_run: Path | None = None
+    """A run on a parent with shuffled weights (``experiments/shuffled_parent.py``), to compare."""
+    shuffled_activations: tuple[Path, ...] = ()
+    """That parent's stores of the same proteins, in the order of --activations."""
+    dense_rows: int = 2_000_000
+    """Leave neurons and components out above this many residues: they are held in memory."""
+    bootstrap: int = 1000
+    """Draws of homology clusters for the intervals."""
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        for name in ("min_positives", "min_fires", "min_proteins", "n_precise", "sparse_k",
-                     "sparse_min_positives"):  # fmt: skip
+        for name in ("min_positives", "min_fires", "min_proteins", "n_precise", "bootstrap",
+                     "sparse_min_positives", "min_positive_proteins", "dense_rows"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise UserError(f"{name} ({getattr(self, name)}) must be at least 1")
+        if not self.sparse_k or min(self.sparse_k) < 1:
+            raise UserError(f"sparse_k {self.sparse_k}: give one or more numbers of at least 1")
+        if (self.shuffled_run is None) != (not self.shuffled_activations):
+            raise UserError(
+                "--shuffled-run and --shuffled-activations go together: a run on a parent with "
+                "shuffled weights, and that parent's stores of the proteins in --activations"
+            )
         if not 0 < self.test_fraction < 1:
             raise UserError(f"test_fraction ({self.test_fraction}) must be between 0 and 1")
-        if not 0 <= self.validation_fraction < 1 - self.test_fraction:
+        if not 0 < self.validation_fraction < 1 - self.test_fraction:
             raise UserError(
-                f"validation_fraction ({self.validation_fraction}) must be at least 0 and leave "
+                f"validation_fraction ({self.validation_fraction}) must be above 0 and leave "
                 f"something for training beside test_fraction ({self.test_fraction})"
             )
         if not self.activations:

@@ -8,19 +8,23 @@ stay as they are.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
 from saejax.data import RowStore
 from saejax.evaluate import row_blocks
+from saejax.latent_store import LatentStore
 from saejax.latents import LatentColumns
 
+ENTRIES_AT_ONCE = 1 << 24
+"""Entries of a latent store that are well held in memory."""
 DENSE_AT_ONCE = 16
 """Dense columns held at a time."""
 
 
+@runtime_checkable
 class Features(Protocol):
     """A matrix [n_rows, n_features] that is read by columns."""
 
@@ -77,6 +81,34 @@ class SparseFeatures:
             indptr - indptr[0], self._columns.rows[entries], self._columns.values[entries],
             self.n_rows,
         )  # fmt: skip
+
+
+class StoreFeatures:
+    """Latents of a latent store, read from its disk."""
+
+    def __init__(self, name: str, store: LatentStore) -> None:
+        """Name them."""
+        self.name, self._store = name, store
+
+    @property
+    def n_features(self) -> int:
+        """Latents."""
+        return self._store.d_sae
+
+    @property
+    def n_rows(self) -> int:
+        """Residues."""
+        return self._store.n_rows
+
+    @property
+    def at_once(self) -> int:
+        """As many as hold about ``ENTRIES_AT_ONCE``."""
+        entries = max(int(self._store.indptr[-1]), 1)
+        return max(1, min(self.n_features, self.n_features * ENTRIES_AT_ONCE // entries))
+
+    def columns(self, first: int, last: int) -> LatentColumns:
+        """See :class:`Features`."""
+        return self._store.columns(first, last)
 
 
 class DenseFeatures:
