@@ -20,6 +20,7 @@ from extract.errors import UserError
 from extract.files import versions
 from extract.store import ActivationStore
 from probes.annotations import Annotations, Concept
+from probes.composition import neighbourhoods
 from probes.config import ProbeConfig
 from probes.multi import auroc_of_latents, auroc_of_probe, choose_latents
 from probes.neurons import best_neurons
@@ -162,11 +163,13 @@ def _groups(
     by_mask: dict[bytes, list[Concept]] = {}
     for concept in concepts:
         by_mask.setdefault(np.packbits(concept.defined).tobytes(), []).append(concept)
+    near = neighbourhoods(rows.residue_class, rows.protein_idx)
     for members in by_mask.values():
         defined = members[0].defined
         keep = defined & ~is_test, defined & is_test
         parts = [
-            Part(restrict(columns, k), rows.residue_class[k], rows.protein_idx[k]) for k in keep
+            Part(restrict(columns, k), rows.residue_class[k], rows.protein_idx[k], near[k])
+            for k in keep
         ]
         yield _Group(members, *keep, *parts)
 

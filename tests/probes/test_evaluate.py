@@ -6,11 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, roc_auc_score
 
+from probes.composition import concept_given_residue, neighbourhoods
 from probes.config import ProbeConfig
 from probes.evaluate import probe_run
 from probes.multi import auroc_of_latents, auroc_of_probe, choose_latents
 from probes.neurons import best_neurons
-from probes.precise import Part, PreciseLatents, concept_given_residue, firing
+from probes.precise import Part, PreciseLatents, firing
 from probes.scores import (
     auroc,
     best_f1_thresholds,
@@ -157,8 +158,8 @@ def test_the_best_latent_tells_by_firing():
 
 
 def part_of(dense, classes, proteins):
-    classes = np.array(classes, dtype=np.int8)
-    return Part(sorted_columns(dense), classes, np.array(proteins, dtype=np.int32))
+    classes, proteins = np.array(classes, dtype=np.int8), np.array(proteins, dtype=np.int32)
+    return Part(sorted_columns(dense), classes, proteins, neighbourhoods(classes, proteins))
 
 
 def test_composition_expectation_by_hand():
@@ -180,7 +181,7 @@ def test_composition_expectation_by_hand():
     # test: it fires on two residues of class 1, one of them in the concept
     test_dense = np.zeros((8, 2))
     test_dense[[4, 5], 0] = 1
-    test = part_of(test_dense, classes, [5] * 8)
+    test = part_of(test_dense, classes, [5, 5, 5, 5, 6, 6, 6, 6])
     ranked = PreciseLatents(select, test, min_fires=3, min_proteins=2).rank(labels, labels, 10)
     # latent 1 lacks support; so does latent 0 above any share of its maximum
     assert [(row["firing"], row["latent"]) for row in ranked] == [("any", 0), ("strong", 0)]
