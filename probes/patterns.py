@@ -201,6 +201,6 @@ def residue_mass(columns: LatentColumns, rows: ProteinRows) -> Float[np.ndarray,
     n, n_classes = len(columns.indptr) - 1, OTHER_RESIDUE + 1
     cell = latent_of_entries(columns) * n_classes + rows.residue_class[columns.rows]
     mass = np.bincount(cell, weights=columns.values, minlength=n * n_classes)
-    mass = mass.reshape(n, n_classes)
+    mass = mass.reshape(n, n_classes).astype(np.float64)  # integers where there is no entry
     total = mass.sum(axis=1, keepdims=True)
     return np.divide(mass, total, out=np.zeros_like(mass), where=total > 0)

@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, roc_auc_score
 
-from probes.annotations import AMINO_ACID_CLASSES
+from probes.composition import concept_given_residue, neighbourhoods
 from probes.config import ProbeConfig
 from probes.evaluate import probe_run
 from probes.multi import auroc_of_latents, auroc_of_probe, choose_latents
 from probes.neurons import best_neurons
-from probes.precise import Part, PreciseLatents, concept_given_residue, firing
+from probes.precise import Part, PreciseLatents, firing
 from probes.scores import (
     auroc,
     best_f1_thresholds,
@@ -158,8 +158,8 @@ def test_the_best_latent_tells_by_firing():
 
 
 def part_of(dense, classes, proteins):
-    classes = np.array(classes, dtype=np.int8)
-    return Part(sorted_columns(dense), classes, np.array(proteins, dtype=np.int32))
+    classes, proteins = np.array(classes, dtype=np.int8), np.array(proteins, dtype=np.int32)
+    return Part(sorted_columns(dense), classes, proteins, neighbourhoods(classes, proteins))
 
 
 def test_composition_expectation_by_hand():
@@ -181,7 +181,7 @@ def test_composition_expectation_by_hand():
     # test: it fires on two residues of class 1, one of them in the concept
     test_dense = np.zeros((8, 2))
     test_dense[[4, 5], 0] = 1
-    test = part_of(test_dense, classes, [5] * 8)
+    test = part_of(test_dense, classes, [5, 5, 5, 5, 6, 6, 6, 6])
     ranked = PreciseLatents(select, test, min_fires=3, min_proteins=2).rank(labels, labels, 10)
     # latent 1 lacks support; so does latent 0 above any share of its maximum
     assert [(row["firing"], row["latent"]) for row in ranked] == [("any", 0), ("strong", 0)]
@@ -266,9 +266,8 @@ def test_whole_run(tiny_run, tiny_store, sources):
     )  # fmt: skip
     results = probe_run(config)
     structure = ["helix", "strand", "TRANSMEM"]
-    identity = [*"ACDEFGHIKLMNPQRSTVWY", *AMINO_ACID_CLASSES]
-    assert list(results.probes["concept"]) == [*identity, *structure]
-    assert len(results.latent_concepts) == 32 * 64
+    assert list(results.probes["concept"]) == [*"ACDEFGHIKLMNPQRSTVWY", *structure]
+    assert len(results.latent_concepts) == 23 * 64
     assert set(results.precise_latents["concept"]) <= {"helix", "strand", "TRANSMEM"}
     assert list(results.sparse_probes["concept"]) == ["helix", "strand", "TRANSMEM"]
     assert set(results.sparse_probes["k"]) == {4}
@@ -278,7 +277,7 @@ def test_whole_run(tiny_run, tiny_store, sources):
     assert np.all(np.abs(results.sparse_probes["dense_auroc"].to_numpy()[:2] - 0.5) < 0.1)
     # one row per concept agrees with the long table
     merged = results.probes.merge(results.latent_concepts, on=["concept", "latent"])
-    assert len(merged) == 32
+    assert len(merged) == 23
     assert list(merged["latent_f1"]) == list(merged["f1_test"])
     assert list(merged["latent_f1_select"]) == list(merged["f1_select"])
     parts = results.split["part"].value_counts()
