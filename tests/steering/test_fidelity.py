@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from extract.errors import run_cli
+from extract.files import without_nan
 from extract.weights import load_esm2
 from saejax import load_sae
 from steering.controls import bootstrap_totals
@@ -54,6 +55,12 @@ def test_where_an_ablation_does_no_harm_there_is_nothing_to_recover() -> None:
     found = intervals(sums_of([[2.0, 2.0], [2.5, 2.5], [1.0, 1.0], [3.0, 3.0]], [5, 5]))
     assert np.isnan(found["loss_recovered_zero"].mean)
     assert found["loss_recovered_mean"].mean == pytest.approx(0.5)
+
+
+def test_what_is_undefined_is_null_in_json() -> None:
+    undefined = {"mean": float("nan"), "of": [np.float64("inf"), 1.0], "n": 3, "none": None}
+    text = json.dumps(without_nan(undefined), allow_nan=False)
+    assert json.loads(text) == {"mean": None, "of": [None, 1.0], "n": 3, "none": None}
 
 
 def test_proteins_without_a_score_do_not_count() -> None:
