@@ -10,11 +10,12 @@ from flax import nnx
 from extract.alphabet import AMINO_ACIDS, residue_tokens, residue_types
 from extract.errors import run_cli
 from saejax import load_sae
-from saejax.architectures import BatchTopKSAE, TopKSAE
+from saejax.architectures import ARCHITECTURES
 from saejax.config import SAEConfig, TrainConfig
 from saejax.evaluate import decoder_cosines, evaluate, row_blocks
 from saejax.evaluate_store import by_residue, frequency_histogram, l0_distribution, main
 from saejax.model import Constants
+from saejax.sae_config import Architecture
 from saejax.sweep import seed_stability
 from saejax.train import train
 from tests.helpers import make_stores, random_proteins
@@ -22,18 +23,18 @@ from tests.helpers import make_stores, random_proteins
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-def random_sae(store, architecture=TopKSAE, threshold=None, name="topk", d_sae=48):
-    config = SAEConfig(16, d_sae, 5, 8, architecture=name)
+def random_sae(store, architecture: Architecture = "topk", threshold=None):
+    config = SAEConfig(16, 48, 5, 8, architecture=architecture)
     mean = store.mean + np.linspace(-0.4, 0.3, 16, dtype=np.float32)  # trained on other proteins
     constants = Constants(mean, store.scale)
-    return architecture(config, constants, rngs=nnx.Rngs(1)).for_inference(threshold)
+    return ARCHITECTURES[architecture](config, constants, rngs=nnx.Rngs(1)).for_inference(threshold)
 
 
 @pytest.fixture(params=["topk", "batchtopk"])
 def sae(request, tiny_store):
     if request.param == "topk":
         return random_sae(tiny_store)
-    return random_sae(tiny_store, BatchTopKSAE, 2.5, "batchtopk")
+    return random_sae(tiny_store, "batchtopk", 2.5)
 
 
 def test_residue_types_by_hand():

@@ -19,10 +19,10 @@ from steering.splice import SpliceSums, splice
 from steering.torch_sae import TorchSAE
 
 
-def sums_of(cross_entropy, n_scored, kl=0.0, agreement=0.0) -> SpliceSums:
-    """Of means per residue: ``[4, proteins]`` or numbers."""
+def sums_of(cross_entropy, n_scored, kl=None, agreement=None) -> SpliceSums:
+    """Of means per residue, ``[4, proteins]``; None for zeros."""
     n = np.array(n_scored)
-    parts = (np.broadcast_to(np.array(p, float), (4, len(n))) * n
+    parts = ((np.zeros((4, len(n))) if p is None else np.array(p, float)) * n
              for p in (cross_entropy, kl, agreement))  # fmt: skip
     return SpliceSums(n, *parts, n_replaced=int(n.sum()), fvu=0.1)
 

@@ -173,7 +173,7 @@ def test_a_recurrent_parent_by_hand() -> None:
     rng = np.random.default_rng(0)
     arrays = {name: rng.normal(size=shape) * 0.1 for name, shape in {
         "W_enc": (64, 128), "b_enc": (128,), "W_dec": (128, 64), "b_dec": (64,), "mean": (64,),
-    }.items()} | {"scale": np.float64(1.3)}  # fmt: skip
+    }.items()} | {"scale": np.array(1.3)}  # fmt: skip
     for block in (2, 4):
         manifest = {"parent": unirep.describe(), "site": f"block{block}", "d_model": 64}
         sae = TorchSAE(arrays, 8, manifest, name="run unirep")
