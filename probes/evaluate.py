@@ -176,6 +176,8 @@ def _probe_group(
 ) -> None:
     x_select, x_test = x[group.rows_select], x[group.rows_test]
     labels = np.stack([c.labels[group.rows_select] for c in group.concepts], axis=1)
+    labels_test = np.stack([c.labels[group.rows_test] for c in group.concepts], axis=1)
+    probed = probe_latents(group.select.columns, labels, group.test.columns, labels_test)
     neurons = best_neurons(x_select, labels)
     precise = None
     if any(c.kind != "amino acid" for c in group.concepts):
@@ -183,10 +185,9 @@ def _probe_group(
             group.select, group.test,
             min_fires=config.min_fires, min_proteins=config.min_proteins,
         )  # fmt: skip
-    for concept, neuron in zip(group.concepts, neurons, strict=True):
+    for concept, neuron, (row, table) in zip(group.concepts, neurons, probed, strict=True):
         name = {"concept": concept.name, "kind": concept.kind}
         y, y_test = concept.labels[group.rows_select], concept.labels[group.rows_test]
-        row, table = probe_latents(group.select.columns, y, group.test.columns, y_test)
         row |= probe_neuron(neuron, x_select, y, x_test, y_test)
         tables.probes.append(name | row)
         tables.latent_concepts.append(pd.DataFrame(name, index=table.index).join(table))

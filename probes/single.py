@@ -1,4 +1,4 @@
-"""One latent, or one raw dimension, against one concept: chosen on select, scored on test."""
+"""One latent, or one raw dimension, per concept: chosen on select, scored once on test."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from probes.logistic import fit_logistic_1d, fit_logistic_dense
 from probes.neurons import Neuron
 from probes.scores import (
     auroc,
-    best_f1_thresholds,
     dense_column,
     f1_all_positive,
+    rank_scores,
     score_at,
     scores,
 )
@@ -23,11 +23,11 @@ from saejax.latents import LatentColumns
 
 def probe_latents(
     select: LatentColumns,
-    y: Bool[np.ndarray, " select_rows"],
+    y: Bool[np.ndarray, "select_rows concepts"],
     test: LatentColumns,
-    y_test: Bool[np.ndarray, " test_rows"],
-) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Fit, cut and score every latent for one concept.
+    y_test: Bool[np.ndarray, "test_rows concepts"],
+) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+    """Fit, cut and score every latent for every concept.
 
     The best latent is the one of highest F1 on ``select`` among those with a positive coefficient:
     it tells of the concept by firing. (The absence of any rare latent is nearly everywhere, so its
@@ -35,32 +35,43 @@ def probe_latents(
 
     Args:
         select: sorted columns of the select part.
-        y: concept on its rows.
+        y: concepts on its rows, both classes in each.
         test: sorted columns of the test part.
-        y_test: concept on its rows.
+        y_test: concepts on its rows, both classes in each.
 
     Returns:
-        Numbers of the best latent, and the table of all latents.
+        For each concept the numbers of the best latent, and the table of all latents.
     """
     fit = fit_logistic_1d(select, y)
     sign = np.sign(fit.coef).astype(int)
-    cut = best_f1_thresholds(select, y, sign)
+    cut = rank_scores(select, y, sign)
     scored = score_at(test, y_test, sign, cut.threshold)
-    table = pd.DataFrame({
-        "latent": np.arange(len(sign)),
-        "coef": fit.coef,
-        "intercept": fit.intercept,
-        "threshold": cut.threshold,
-        "f1_select": cut.f1,
-        "f1_test": scored.f1,
-        "precision_test": scored.precision,
-        "recall_test": scored.recall,
-        "n_predicted_test": scored.n_predicted,
-        "n_fires_select": np.diff(select.indptr),
-        "n_fires_test": np.diff(test.indptr),
-    })  # fmt: skip
-    best = int(np.where(sign > 0, cut.f1, -1.0).argmax())
-    row = {
+    fires = np.diff(select.indptr), np.diff(test.indptr)
+    found = []
+    for c in range(y.shape[1]):
+        table = pd.DataFrame({
+            "latent": np.arange(len(sign)),
+            "coef": fit.coef[:, c],
+            "intercept": fit.intercept[:, c],
+            "threshold": cut.threshold[:, c],
+            "f1_select": cut.f1[:, c],
+            "f1_test": scored.f1[:, c],
+            "precision_test": scored.precision[:, c],
+            "recall_test": scored.recall[:, c],
+            "n_predicted_test": scored.n_predicted[:, c],
+            "n_fires_select": fires[0],
+            "n_fires_test": fires[1],
+        })  # fmt: skip
+        best = int(np.where(sign[:, c] > 0, cut.f1[:, c], -1.0).argmax())
+        found.append((_best_row(table, best, y[:, c], test, y_test[:, c]), table))
+    return found
+
+
+def _best_row(
+    table: pd.DataFrame, best: int, y: np.ndarray, test: LatentColumns, y_test: np.ndarray
+) -> dict[str, Any]:
+    latent = table.iloc[best]
+    return {
         "n_select": len(y),
         "n_test": len(y_test),
         "n_positive_select": int(y.sum()),
@@ -69,17 +80,16 @@ def probe_latents(
         "base_rate_test": float(y_test.mean()),
         "f1_all_positive": f1_all_positive(y_test),
         "latent": best,
-        "latent_coef": float(fit.coef[best]),
-        "latent_intercept": float(fit.intercept[best]),
-        "latent_threshold": float(cut.threshold[best]),
-        "latent_f1_select": float(cut.f1[best]),
-        "latent_precision": float(scored.precision[best]),
-        "latent_recall": float(scored.recall[best]),
-        "latent_f1": float(scored.f1[best]),
+        "latent_coef": float(latent["coef"]),
+        "latent_intercept": float(latent["intercept"]),
+        "latent_threshold": float(latent["threshold"]),
+        "latent_f1_select": float(latent["f1_select"]),
+        "latent_precision": float(latent["precision_test"]),
+        "latent_recall": float(latent["recall_test"]),
+        "latent_f1": float(latent["f1_test"]),
         "latent_auroc": auroc(y_test, dense_column(test, best)),
-        "latent_n_predicted": int(scored.n_predicted[best]),
+        "latent_n_predicted": int(latent["n_predicted_test"]),
     }
-    return row, table
 
 
 def probe_neuron(

@@ -1,25 +1,17 @@
-"""Thresholds, scores and choices, by hand and by brute force; nothing is chosen on test."""
+"""Scores and choices, by hand and by brute force; nothing is chosen on test."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import f1_score, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
 from probes.config import ProbeConfig
 from probes.evaluate import probe_run
 from probes.multi import auroc_of_latents, auroc_of_probe, choose_latents
 from probes.neurons import best_neurons
 from probes.precise import Part, PreciseLatents, concept_given_residue, firing
-from probes.scores import (
-    auroc,
-    best_f1_thresholds,
-    dense_column,
-    f1_all_positive,
-    restrict,
-    score_at,
-    scores,
-)
+from probes.scores import auroc, restrict, scores
 from probes.single import probe_latents, probe_neuron
 from tests.probes.helpers import columns_of
 
@@ -29,50 +21,7 @@ def sorted_columns(dense):
     return restrict(columns_of(dense), np.ones(len(dense), bool))
 
 
-def brute_force_f1(column, labels, sign):
-    """Best F1 over every cut that does not call all rows positive."""
-    best = 0.0
-    for t in np.unique(column[column > 0]):
-        called = column >= t if sign > 0 else column < t
-        if not called.all():
-            best = max(best, 2 * (called & labels).sum() / (called.sum() + labels.sum()))
-    return best
-
-
 small = st.integers(0, 2**31).map(np.random.default_rng)
-
-
-@given(small, st.sampled_from([2, 5, 1000]))
-@settings(deadline=None, max_examples=40)
-def test_f1_threshold_equals_brute_force(rng, levels):
-    n, d = 30, 5
-    dense = np.maximum(rng.integers(-levels, levels + 1, size=(n, d)), 0) / 7
-    dense[:, 4] = 0
-    labels = rng.random(n) < 0.4
-    labels[:2] = [True, False]
-    sign = np.array([1, -1, 1, -1, 1])
-    columns = sorted_columns(dense)
-    cut = best_f1_thresholds(columns, labels, sign)
-    expected = [brute_force_f1(dense.astype(np.float32)[:, j], labels, sign[j]) for j in range(d)]
-    assert cut.f1 == pytest.approx(expected)
-    # the frozen threshold reproduces the F1 it was chosen for
-    assert score_at(columns, labels, sign, cut.threshold).f1 == pytest.approx(expected)
-
-
-def test_f1_threshold_by_hand():
-    dense = np.array([[3, 0], [2, 1], [2, 1], [1, 0], [0, 2]])
-    labels = np.array([True, True, False, True, False])
-    cut = best_f1_thresholds(sorted_columns(dense), labels, np.array([1, 0]))
-    assert cut.threshold.tolist() == [1, np.inf]  # z >= 1: three of four right, all three found
-    assert cut.f1 == pytest.approx([6 / 7, 0])
-
-
-def test_calling_everything_positive_is_no_cut():
-    dense = np.array([[1], [2], [3]])
-    labels = np.array([True, False, True])
-    cut = best_f1_thresholds(sorted_columns(dense), labels, np.array([1]))
-    assert cut.threshold.tolist() == [3]
-    assert f1_all_positive(labels) == pytest.approx(f1_score(labels, [True] * 3))
 
 
 def test_scores_by_hand():
@@ -81,16 +30,6 @@ def test_scores_by_hand():
     assert np.isnan(scored.precision[1])
     assert scored.recall.tolist() == [0.5, 0]
     assert scored.f1 == pytest.approx([0.6, 0])
-
-
-def test_restrict_renumbers_and_sorts():
-    dense = np.array([[1, 0], [5, 2], [3, 0], [4, 9]])
-    part = restrict(columns_of(dense), np.array([True, True, False, True]))
-    assert part.n_rows == 3
-    assert part.values.tolist() == [5, 4, 1, 9, 2]
-    assert part.rows.tolist() == [1, 2, 0, 2, 1]
-    assert part.indptr.tolist() == [0, 3, 5]
-    assert dense_column(part, 0).tolist() == [1, 5, 4]
 
 
 @given(small)
@@ -133,14 +72,15 @@ def test_latent_and_threshold_come_from_select_alone():
     dense = np.stack([np.where(y, 2.0, 0.5), np.where(rng.permutation(y), 2.0, 0.5)], 1)
     dense_test = np.stack([np.where(rng.permutation(y_test), 2.1, 1.0), np.where(y_test, 3, 0)], 1)
     select, test = sorted_columns(dense + noise), sorted_columns(dense_test + noise)
-    row, table = probe_latents(select, y, test, y_test)
+    [(row, table)] = probe_latents(select, y[:, None], test, y_test[:, None])
     assert table["f1_test"].argmax() == 1
     assert row["latent"] == 0
     assert row["latent_f1_select"] == 1
     assert row["latent_f1"] == table["f1_test"].to_numpy()[0] < 1
     assert 2 <= row["latent_threshold"] < 2.2
     # whatever test holds, the choice stays
-    other, _ = probe_latents(select, y, sorted_columns(dense_test[::-1]), ~y_test)
+    flipped = sorted_columns(dense_test[::-1])
+    [(other, _)] = probe_latents(select, y[:, None], flipped, ~y_test[:, None])
     for key in ("latent", "latent_coef", "latent_intercept", "latent_threshold"):
         assert other[key] == row[key]
 
@@ -148,7 +88,8 @@ def test_latent_and_threshold_come_from_select_alone():
 def test_the_best_latent_tells_by_firing():
     y = np.arange(40) < 30
     dense = np.stack([np.where(y, 0.0, 5.0), np.where(np.arange(40) < 12, 1.0, 0.0)], 1)
-    row, table = probe_latents(sorted_columns(dense), y, sorted_columns(dense), y)
+    columns = sorted_columns(dense)
+    [(row, table)] = probe_latents(columns, y[:, None], columns, y[:, None])
     coef = table["coef"].to_numpy()
     assert coef[0] < 0 < coef[1]
     assert table["f1_select"].tolist() == pytest.approx([1.0, 24 / 42])  # its silence is perfect
