@@ -6,6 +6,7 @@ Pair = concept · latents + latent; arrays over pairs are flat unless they say o
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,7 +22,7 @@ START_WITHIN = 0.7
 CHUNK_TERMS, MAX_CHUNK, MIN_CHUNK = 1 << 18, 4096, 8
 """Nodes × pairs solved together, and bounds on the pairs. All powers of two."""
 LEFT_OVER = 16
-"""Pairs too few for a chunk fill one of ``1 / LEFT_OVER`` of its size: two sizes to compile."""
+"""Pairs that would fill a quarter of a chunk or less go into some of ``1 / LEFT_OVER`` of it."""
 STEPS = 6
 """Newton steps before finished pairs leave their chunk."""
 MAX_STEPS = 1200
@@ -44,7 +45,7 @@ class BlockFit:
         """
         self.block, self.l2, self.balanced = block, l2, balanced
         n_pos = block.n_pos.astype(np.float64)[:, None]
-        self.c_neg, self.c_pos = np.ones((2, *n_pos.shape))
+        self.c_neg, self.c_pos = np.ones(n_pos.shape), np.ones(n_pos.shape)
         if balanced:
             self.c_neg = block.n_rows / (2 * (block.n_rows - n_pos))
             self.c_pos = block.n_rows / (2 * n_pos)
@@ -116,12 +117,9 @@ class BlockFit:
         beyond = [pairs[:0]]
         for _ in range(0, MAX_STEPS, STEPS):
             left = [pairs[:0]]
-            for start in range(0, len(pairs), most):
-                chunk = pairs[start : start + most]
-                few = max(1, most // LEFT_OVER)
+            for chunk, width in _chunks(pairs, most):
                 problems = nodes.problems(chunk), self.coef[chunk], self.intercept[chunk]
-                padded = _pad(problems, few if len(chunk) <= few else most)
-                found = advance(*padded, np.float64(self.l2), np.int32(STEPS))
+                found = advance(*_pad(problems, width), np.float64(self.l2), np.int32(STEPS))
                 w, b, done, stopped = (a[: len(chunk)] for a in jax.device_get(found))
                 self.coef[chunk], self.intercept[chunk] = w, b
                 beyond.append(chunk[stopped])
@@ -145,11 +143,22 @@ def _range_and_sum(block: PairBlock) -> np.ndarray:
     return found
 
 
-def _pad(tree, width: int):
+def _chunks(pairs: np.ndarray, most: int) -> Iterator[tuple[np.ndarray, int]]:
+    """(at most ``width`` pairs, width), with two widths only, since each is compiled."""
+    few = max(1, most // LEFT_OVER)
+    start = 0
+    while start < len(pairs):
+        width = most if len(pairs) - start > most // 4 else few
+        yield pairs[start : start + width], width
+        start += width
+
+
+def _pad(tree: Any, width: int) -> Any:
     """Repeat the last pair up to ``width`` pairs."""
 
     def pad(a: np.ndarray) -> np.ndarray:
-        return np.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, width - a.shape[-1])], "edge")
+        n = a.shape[-1]
+        return a if n == width else a[..., np.minimum(np.arange(width), n - 1)]
 
     return jax.tree.map(pad, tree)
 
@@ -189,11 +198,11 @@ class _Nodes:
         low = np.where(n_off > 0, np.minimum(fit.low[latent], 0.0), fit.low[latent])
         high = np.where(n_off > 0, np.maximum(fit.high[latent], 0.0), fit.high[latent])
         centre = fit.centre[latent]
-        return Problems(
+        return Problems._make((
             self.t[:, local], weight, -centre, c_neg * (n_off - n_pos_off), c_pos * n_pos_off,
-            *(a.ravel()[pairs] for a in (fit.side, fit.s_x, fit.s_1)),
+            fit.side[concept, latent], fit.s_x[concept, latent], fit.s_1[concept, latent],
             low - centre, high - centre, self.reach[local],
-        )  # fmt: skip
+        ))  # fmt: skip
 
     def _of_hits(self, pairs: np.ndarray, latent: np.ndarray, local: np.ndarray) -> np.ndarray:
         """The nodes' weights for the positive entries alone: ``[nodes, pairs]``."""

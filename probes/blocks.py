@@ -54,10 +54,14 @@ class PairBlock(NamedTuple):
         """(concepts, latents): what an array over pairs reshapes to."""
         return len(self.n_pos), self.n_latents
 
+    @property
+    def n_pairs(self) -> int:
+        """Latents times concepts."""
+        return self.n_latents * len(self.n_pos)
+
     def hits(self, weights: np.ndarray | None = None) -> np.ndarray:
         """Number, or sum of ``weights`` [hits], of positive entries: ``[concepts, latents]``."""
-        n_pairs = self.shape[0] * self.shape[1]
-        return np.bincount(self.hit_pair, weights, minlength=n_pairs).reshape(self.shape)
+        return np.bincount(self.hit_pair, weights, minlength=self.n_pairs).reshape(self.shape)
 
 
 def pair_blocks(
@@ -73,12 +77,12 @@ def pair_blocks(
             f"labels have {len(labels)} rows and the latents {columns.n_rows}; they must be equal"
         )
     n_pos = labels.sum(axis=0)
-    for concepts in _runs(n_pos + PAIR_ITEMS):
+    for concepts in runs_of(n_pos + PAIR_ITEMS):
         chosen = csr_array(labels[:, concepts])
         per_row = np.diff(chosen.indptr)
         n_concepts = concepts.stop - concepts.start
         items = _column_sums(1 + per_row, columns) + PAIR_ITEMS * n_concepts
-        for latents in _runs(items):
+        for latents in runs_of(items):
             yield _block(columns, latents, concepts, chosen, n_pos[concepts])
 
 
@@ -88,7 +92,7 @@ def ragged(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + counts, counts)
 
 
-def _runs(items: np.ndarray) -> Iterator[slice]:
+def runs_of(items: np.ndarray) -> Iterator[slice]:
     """Consecutive stretches of at most :data:`BLOCK_ITEMS` items, of at least one element."""
     ends = np.cumsum(items)
     start = 0
@@ -102,7 +106,7 @@ def _runs(items: np.ndarray) -> Iterator[slice]:
 def _column_sums(of_row: np.ndarray, columns: LatentColumns) -> np.ndarray:
     """Sum over each latent's rows, without an array as long as all entries."""
     sums = np.zeros(len(columns.indptr) - 1, dtype=np.int64)
-    for latents in _runs(np.diff(columns.indptr)):
+    for latents in runs_of(np.diff(columns.indptr)):
         first, last = columns.indptr[latents.start], columns.indptr[latents.stop]
         total = np.append(0, np.cumsum(of_row[columns.rows[first:last]]))
         sums[latents] = np.diff(total[columns.indptr[latents.start : latents.stop + 1] - first])
@@ -118,8 +122,9 @@ def _block(
     latent = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
     by_concept = labels[columns.rows[entries]].tocsc()
     hit = by_concept.indices
-    concept = np.repeat(np.arange(len(n_pos)), np.diff(by_concept.indptr))
+    pair = np.repeat(np.arange(len(n_pos)) * (len(indptr) - 1), np.diff(by_concept.indptr))
+    pair += latent[hit]
     return PairBlock(
         latents, concepts, indptr, columns.values[entries].astype(np.float64), latent,
-        columns.n_rows, n_pos, hit, concept * (len(indptr) - 1) + latent[hit],
+        columns.n_rows, n_pos, hit, pair,
     )  # fmt: skip

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Bool, Float
+from tqdm import tqdm
 
 from probes.block_fit import BlockFit
 from probes.blocks import pair_blocks
@@ -70,17 +71,21 @@ def fit_logistic_1d(
         raise ValueError(
             f"labels must hold both classes, found {n_pos[0]} positives in {len(labels)} rows"
         )
-    shape = len(columns.indptr) - 1, table.shape[1]
-    coef, intercept = np.zeros(shape), np.zeros(shape)
-    with jax.enable_x64(True):
+    both = np.flatnonzero((n_pos > 0) & (n_pos < len(labels)))
+    if len(both) < len(n_pos):
+        table = table[:, both]
+    n_latents = len(columns.indptr) - 1
+    coef, intercept = np.full((2, n_latents, len(n_pos)), np.nan)
+    progress = tqdm(total=n_latents * len(both), desc="fit", unit="pair", unit_scale=True,
+                    disable=None, delay=2)  # fmt: skip
+    with progress, jax.enable_x64(True):
         for block in pair_blocks(columns, table):
             fit = BlockFit(block, l2, balanced)
             fit.solve()
-            coef[block.latents, block.concepts] = fit.coef.reshape(block.shape).T
-            intercept[block.latents, block.concepts] = fit.intercept.reshape(block.shape).T
-    one_class = (n_pos == 0) | (n_pos == len(labels))
-    coef[:, one_class] = intercept[:, one_class] = np.nan
-    shape = shape[:1] + labels.shape[1:]
+            coef[block.latents, both[block.concepts]] = fit.coef.reshape(block.shape).T
+            intercept[block.latents, both[block.concepts]] = fit.intercept.reshape(block.shape).T
+            progress.update(block.n_pairs)
+    shape = n_latents, *labels.shape[1:]
     return LogisticFit(coef.reshape(shape), intercept.reshape(shape))
 
 

@@ -50,7 +50,7 @@ def _to_weights(m: int) -> np.ndarray:
 
 _FINE_TO_WEIGHTS = _to_weights(N_FINE)
 _FINE_IN_BIN = (2 * np.arange(SPLIT) + 1 + _chebyshev(N_FINE)[:, None]).ravel() / SPLIT - 1
-_SPREAD = _lagrange(_FINE_IN_BIN, N_CHEBYSHEV).reshape(N_CHEBYSHEV, N_FINE, SPLIT)
+_SPREAD = _lagrange(_FINE_IN_BIN, N_CHEBYSHEV).T.reshape(N_FINE, SPLIT, N_CHEBYSHEV)
 """From weights of the small bins' nodes to weights of the bin's nodes."""
 
 
@@ -92,8 +92,8 @@ class Bins(NamedTuple):
             group = (own - own[0]) * n_small + small
             _add_moments(moments[:, first:last], 2 * (place - small) - 1, group)
         fine = (_FINE_TO_WEIGHTS @ moments).reshape(N_FINE, -1, SPLIT)
-        weights = np.einsum("jfs,fgs->gj", _SPREAD, fine, optimize=True)
-        return weights.reshape(len(self.low), -1).T
+        weights = sum(f @ spread for f, spread in zip(fine, _SPREAD, strict=True))
+        return np.asarray(weights).reshape(len(self.low), -1).T
 
 
 def _add_moments(moments: np.ndarray, u: np.ndarray, group: np.ndarray) -> None:
