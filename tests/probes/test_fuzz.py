@@ -105,7 +105,7 @@ def check(folder, name, seed):
 @pytest.mark.parametrize("name", FILES)
 @given(seed=st.integers(0, 2**32))
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_no_damage_gives_a_traceback(tmp_path, name, seed):
     check(tmp_path, name, seed)
@@ -118,7 +118,7 @@ def test_undamaged_files_are_read(tmp_path):
 
 
 @given(seed=st.integers(0, 2**32), which=st.sampled_from(CLUSTERS))
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damaged_clusters(tmp_path, seed, which):
     path = tmp_path / "fuzzed.tsv"
     path.write_text(mutated(which, seed), newline="")
