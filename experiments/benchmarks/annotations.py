@@ -86,9 +86,8 @@ def varied(record: str, i: int) -> str:
     record = re.sub(r"IPR\d{6}", lambda _: f"IPR{rng.randrange(N_INTERPRO):06d}", record)
     record = re.sub(r"PF\d{5}", lambda _: f"PF{rng.randrange(N_PFAM):05d}", record)
     start = "<1" if i % UNCERTAIN_EVERY == 0 else "1"
-    region = (
-        f"FT   REGION   {start:>6} {9:>6}       Interaction with G{rng.randrange(N_PARTNERS)}A."
-    )
+    partner = f"G{rng.randrange(N_PARTNERS)}A"
+    region = f"FT   REGION   {start:>6} {9:>6}       Interaction with {partner}."
     return record.replace("\nSQ   ", f"\n{region}\nSQ   ", 1)
 
 
@@ -133,7 +132,9 @@ def _write_json(f: IO[str], entries: Iterator[Entry]) -> None:
         references = [{"database": k, "id": t} for k in ("Pfam", "InterPro", "GO")
                       for t in sorted(entry.labels[k])]  # fmt: skip
         numbers = [{"value": number} for number in sorted(entry.labels["EC"])]
+        similarity = "Belongs to the " + ". ".join(sorted(entry.labels["family"]))
         value = {
+            "comments": [{"commentType": "SIMILARITY", "texts": [{"value": similarity}]}],
             "primaryAccession": entry.accession,
             "proteinDescription": {"recommendedName": {"ecNumbers": numbers}},
             "features": features,
