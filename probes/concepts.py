@@ -127,6 +127,31 @@ class ResidueConcept(Concept):
         return np.add.reduceat(self.labels(rows.n_rows), rows.offsets[:-1], dtype=np.int64)
 
 
+class PartlyUnknownConcept(Concept):
+    """A concept that is unknown in a few proteins of a mask that it shares with many others."""
+
+    def __init__(
+        self, name: str, kind: Kind, spans: np.ndarray, mask: np.ndarray, unknown: np.ndarray,
+        level: Level,
+    ) -> None:  # fmt: skip
+        """Defined where ``mask`` is, but not in the proteins ``unknown``."""
+        values = {"name": name, "kind": kind, "spans": spans, "level": level,
+                  "_mask": mask, "_unknown": unknown}  # fmt: skip
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
+        self.__post_init__()
+
+    _mask: np.ndarray
+    _unknown: np.ndarray
+
+    @property
+    def defined(self) -> Bool[np.ndarray, " proteins"]:  # type: ignore[override]
+        """Where the answer is known, made anew."""
+        defined = self._mask.copy()
+        defined[self._unknown] = False
+        return defined
+
+
 class ConceptTable:
     """Collects the spans of named concepts while files are read; 16 bytes for each.
 
@@ -177,34 +202,30 @@ class ConceptTable:
         return sorted(self._groups_of)
 
     def concepts(self) -> list[Concept]:
-        """One concept for each name, by name; those defined on the same proteins share the mask."""
-        masks: dict[tuple, np.ndarray] = {}
+        """One concept for each name, by name; masks are shared."""
+        masks: dict[frozenset[str], np.ndarray] = {}
+        indices: dict[frozenset[int], np.ndarray] = {}
         found = []
         for name in self.names():
             groups = frozenset(self._groups_of[name])
-            unknown = frozenset(self._unknown.get(name, ())) | self._all_unknown.get(
-                name, frozenset()
-            )
+            if groups not in masks:
+                known = [self._groups[g] for g in groups if g in self._groups]
+                nowhere = np.zeros(self.rows.n_proteins, dtype=bool)
+                masks[groups] = np.logical_or.reduce([nowhere, *known])
             spans = _sorted_spans(self._spans.pop(name, array("q")))
             protein = self.rows.protein_of(spans[:, 0])
-            assert self._mask(groups, frozenset(), masks)[protein].all(), f"{name}: undefined span"
-            defined = self._mask(groups, unknown, masks)
-            if unknown:
-                spans = spans[defined[protein]]
-            found.append(Concept(name, self.kind, spans, defined, self.level))
+            assert masks[groups][protein].all(), f"{name}: undefined span"
+            unknown = self._all_unknown.get(name, frozenset())
+            unknown = unknown.union(self._unknown[name]) if name in self._unknown else unknown
+            if not unknown:
+                found.append(Concept(name, self.kind, spans, masks[groups], self.level))
+                continue
+            if unknown not in indices:
+                indices[unknown] = np.array(sorted(unknown), dtype=np.int32)
+            spans = spans[~np.isin(protein, indices[unknown])]
+            of = (masks[groups], indices[unknown])
+            found.append(PartlyUnknownConcept(name, self.kind, spans, *of, self.level))
         return found
-
-    def _mask(
-        self, groups: frozenset[str], unknown: frozenset[int], masks: dict[tuple, np.ndarray]
-    ) -> np.ndarray:
-        """Proteins of any of ``groups`` that are not ``unknown``; made once."""
-        if (groups, unknown) not in masks:
-            mask = np.zeros(self.rows.n_proteins, dtype=bool)
-            for group in groups:
-                mask |= self._groups.get(group, False)
-            mask[list(unknown)] = False
-            masks[groups, unknown] = mask
-        return masks[groups, unknown]
 
 
 def _sorted_spans(flat: array) -> np.ndarray:

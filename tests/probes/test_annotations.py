@@ -1,6 +1,7 @@
 """Labels by hand, what is unknown, and every damaged DSSP file."""
 
 import gzip
+from typing import Any
 
 import pytest
 
@@ -164,5 +165,6 @@ def test_a_label_named_like_another_concept(tmp_path):
     ],
 )
 def test_a_file_of_no_known_format(tmp_path, name, text, flag, message):
+    given: dict[str, Any] = {flag: [write(tmp_path / name, text)]}
     with pytest.raises(UserError, match=message):
-        Annotations.load(make_rows(a="AAA"), **{flag: [write(tmp_path / name, text)]})
+        Annotations.load(make_rows(a="AAA"), **given)

@@ -9,7 +9,7 @@ from extract.errors import UserError
 from extract.selection import read_fasta
 from probes import json_stream
 from probes.swissprot import swissprot_concepts
-from probes.uniprot import uniprot_concepts
+from probes.uniprot import UniprotFormat, uniprot_concepts
 from probes.uniprot_tables import parse_features
 from tests.probes.helpers import concept, make_rows, write, yes
 from tests.probes.uniprot_files import FEATURES, GO, LABELS, SEQUENCE, flat_entry, json_entry, tsv
@@ -25,7 +25,7 @@ def as_values(concepts):
 
 
 def test_three_formats_give_the_same_concepts(tmp_path):
-    files = {
+    files: dict[UniprotFormat, Path] = {
         "flat": write(tmp_path / "a.dat.gz", flat_entry()),
         "json": write(tmp_path / "a.json", json.dumps({"results": [json_entry()]}, indent=1)),
         "tsv": write(tmp_path / "a.tsv.gz", tsv()),
@@ -62,7 +62,7 @@ def test_three_formats_give_the_same_concepts(tmp_path):
 
 
 def test_a_column_that_was_not_downloaded_is_unknown(tmp_path):
-    files = [
+    files: list[tuple[Path, UniprotFormat]] = [
         (write(tmp_path / "a.tsv", tsv(("P1",), columns=["Site"])), "tsv"),
         (write(tmp_path / "b.json", json.dumps(json_entry("P2"))), "json"),
     ]
