@@ -15,6 +15,7 @@ are not in theirs; in ours a short run is a motif only where the neighbourhood i
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -80,7 +81,7 @@ KINDS = (
 )
 """In order of precedence."""
 
-RULES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
+RULES: dict[str, Callable[[Any], Any]] = {
     "dead": lambda t: t["n_active"] == 0,
     "rare": lambda t: t["n_proteins"] < MIN_PROTEINS,
     "n-terminal": lambda t: _terminal(t, "n_terminal_share"),
@@ -116,7 +117,7 @@ RULES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
 """Whether each kind's rule holds, from the columns of :func:`latent_kinds`."""
 
 
-def _terminal(table: pd.DataFrame, share: str) -> pd.Series:
+def _terminal(table: Any, share: str) -> Any:
     return (table[share] >= TERMINAL_SHARE) & (
         table[share] >= TERMINAL_ENRICHMENT * table["terminal_expected"]
     )

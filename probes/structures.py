@@ -116,8 +116,8 @@ def read_cb(path: Path, sequence: str) -> Float[np.ndarray, "length 3"]:
 
 
 def _only_chain(path: Path) -> Any:
-    from Bio.PDB import PDBParser
     from Bio.PDB.PDBExceptions import PDBConstructionException
+    from Bio.PDB.PDBParser import PDBParser
 
     try:
         with open_text(path) as text:
@@ -220,12 +220,12 @@ def _residue_ratio(
 def _pair_matrices(coordinates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(pairs that count, contacts, share in contact at that separation): float32 [L, L]."""
     length = len(coordinates)
-    known = ~np.isnan(coordinates).any(axis=1)
+    known = np.isfinite(coordinates).all(axis=1)
     x = np.nan_to_num(coordinates.astype(np.float64))
     x2 = (x**2).sum(axis=1)
     squared = x2[:, None] + x2 - 2 * (x @ x.T)
     separation = np.abs(np.arange(length)[:, None] - np.arange(length))
-    counts = known[:, None] & known & (separation >= MIN_SEPARATION)
+    counts = np.logical_and.outer(known, known) & (separation >= MIN_SEPARATION)
     contact = counts & (squared < CONTACT_ANGSTROM**2)
     n_pairs = np.bincount(separation[counts], minlength=length)
     n_contacts = np.bincount(separation[contact], minlength=length)

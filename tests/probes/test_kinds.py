@@ -108,9 +108,9 @@ def test_planted_latents_of_every_kind_are_recovered(planted):
     found = dict(zip(names, table["kind"], strict=True))
     assert found == {name: name.rstrip(" 247") for name in names}
     assert set(found.values()) == set(KINDS)
-    rhythms = table.set_index(pd.Index(names))["period"]
-    assert (rhythms["periodic 2"], rhythms["periodic 7"]) == (2, 7)
-    assert rhythms["periodic 4"] in (3, 4)
+    period = dict(zip(names, table["period"].tolist(), strict=True))
+    assert (period["periodic 2"], period["periodic 7"]) == (2, 7)
+    assert period["periodic 4"] in (3, 4)
     motif = table.iloc[names.index("motif-like")]
     assert motif["consensus"] == "." * 10 + MOTIF.replace("-", ".") + ".."
     identity = table.iloc[names.index("amino-acid identity")]
@@ -125,8 +125,8 @@ def test_a_latent_silent_in_the_structures_has_no_contacts(planted):
     rows, _, dense, structures = planted
     outside = dense * (rows.protein_idx >= 40)[:, None]
     table = latent_kinds(columns_of(outside), rows, structures)
-    assert (table["contact_pairs"] == 0).all()
-    assert table["contact_enrichment"].isna().all()
+    assert not table["contact_pairs"].to_numpy().any()
+    assert np.isnan(table["contact_enrichment"].to_numpy()).all()
 
 
 def test_blocks_and_order_of_entries_change_nothing(planted, monkeypatch):
@@ -160,21 +160,22 @@ def test_firing_is_above_a_share_of_the_maximum():
 
 
 def test_runs_and_coverage_by_hand():
-    rows = make_rows(a="ACDEFGHIKL", b="MNPQ")
-    dense = np.zeros((14, 1))
-    dense[[1, 2, 3, 6, 9, 10, 11], 0] = 1  # runs 3, 1, 1 | 2: the protein's end breaks one
+    rows = make_rows(a="ACDEFGHIKLMNPQ", b="RSTVWYACDE")
+    dense = np.zeros((24, 1))
+    dense[[1, 2, 3, 5, 8, 12, 13, 14, 15], 0] = 1  # b's first residue goes on no run of a
     columns = fires_of(dense)
     visits = visits_of(columns, rows)
     found = runs(columns, visits)
-    assert found["run_mean"] == pytest.approx([7 / 4])
-    assert found["run_length"] == pytest.approx([(9 + 1 + 1 + 4) / 7])
-    # two silent residues are bridged: 1 to 9 is one stretch of nine residues, five of them firing
-    assert found["stretch_length"] == pytest.approx([(9 * 5 + 2 * 2) / 7])
-    assert found["stretch_density"] == pytest.approx([(5 / 9 * 5 + 1 * 2) / 7])
+    assert found["run_mean"] == pytest.approx([9 / 5])  # 3, 1, 1, 2 and 2
+    assert found["run_length"] == pytest.approx([(9 + 1 + 1 + 4 + 4) / 9])
+    # up to two silent residues are bridged: 1 to 8 is a stretch with five firings, 12 starts anew
+    assert found["stretch_length"] == pytest.approx([(8 * 5 + 2 * 2 + 2 * 2) / 9])
+    assert found["stretch_density"] == pytest.approx([(5 / 8 * 5 + 2 + 2) / 9])
     covered = coverage(visits, 1)
     assert covered["n_proteins"].tolist() == [2]
-    assert covered["coverage"] == pytest.approx([(0.5 * 5 + 0.5 * 2) / 7])
-    assert covered["top_protein_share"] == pytest.approx([5 / 7])
+    assert covered["coverage"] == pytest.approx([(0.5 * 7 + 0.2 * 2) / 9])
+    assert covered["coverage_mean"] == pytest.approx([0.35])
+    assert covered["top_protein_share"] == pytest.approx([7 / 9])
 
 
 def test_rhythm_equals_loops_and_permutations():

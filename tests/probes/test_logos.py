@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 
 from extract.alphabet import AMINO_ACIDS
 from probes.logos import COLOUR, PSEUDOCOUNT, draw_logo, logo_counts
@@ -108,8 +109,8 @@ def test_drawing_stacks_letters_to_the_information_of_the_position():
     assert len(middle) == 2
     (low, low_colour), (high, high_colour) = middle
     # K (10 of 30) below W (20 of 30), touching, together as high as the bits
-    assert plt.matplotlib.colors.to_hex(low_colour) == COLOUR["K"].lower()
-    assert plt.matplotlib.colors.to_hex(high_colour) == COLOUR["W"].lower()
+    assert to_hex(low_colour) == COLOUR["K"].lower()
+    assert to_hex(high_colour) == COLOUR["W"].lower()
     assert low.y1 == pytest.approx(high.y0)
     assert high.y1 == pytest.approx(logos.bits[0, 2], rel=1e-5)
     assert high.height == pytest.approx(2 * low.height, rel=1e-4)
