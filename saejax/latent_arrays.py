@@ -120,22 +120,20 @@ class ShardLog:
 
     def __init__(self, path: Path) -> None:
         """Read what is there; a line that a kill tore is dropped."""
-        whole = path.read_bytes() if path.exists() else b""
-        whole = whole[: whole.rfind(b"\n") + 1]
+        self.path = path
+        found = path.read_bytes() if path.exists() else b""
+        whole = found[: found.rfind(b"\n") + 1]
         self.lines: list[dict[str, Any]] = [json.loads(line) for line in whole.splitlines()]
-        self._file = path.open("ab")
-        self._file.truncate(len(whole))
+        if whole != found:
+            os.truncate(path, len(whole))
 
     def append(self, **line: Any) -> None:
         """Write a line, durably."""
-        self._file.write((json.dumps(line) + "\n").encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with self.path.open("ab") as f:
+            f.write((json.dumps(line) + "\n").encode())
+            f.flush()
+            os.fsync(f.fileno())
         self.lines.append(line)
-
-    def close(self) -> None:
-        """No more lines."""
-        self._file.close()
 
     @property
     def finished(self) -> bool:

@@ -26,7 +26,7 @@ def run_identity(loaded: LoadedSAE) -> dict[str, Any]:
         digest.update(np.ascontiguousarray(array).tobytes())
     sae = json.loads(json.dumps(asdict(loaded.config)))
     folder = loaded.folder.resolve().name
-    return {"folder": folder, "parameters_sha256": digest.hexdigest(), "sae": sae}
+    return {"folder": folder, "sae": sae, "parameters_sha256": digest.hexdigest()}
 
 
 def store_identity(store: ActivationStore) -> dict[str, Any]:

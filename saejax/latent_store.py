@@ -51,7 +51,7 @@ _WHAT = "a latent store"
 class LatentRows(NamedTuple):
     """A sparse matrix [rows, d_sae] by row (CSR)."""
 
-    indptr: Int[np.ndarray, " rows+1"]
+    indptr: Int[np.ndarray, " rows_and_end"]
     """Where each row's entries start, and the number of entries at the end."""
     indices: Int[np.ndarray, " entries"]
     """Latent of each entry."""
@@ -147,7 +147,7 @@ class LatentStore:
         require_stores(self.folder, self.manifest, stores)
 
     @cached_property
-    def indptr(self) -> Int[np.ndarray, " d_sae+1"]:
+    def indptr(self) -> Int[np.ndarray, " latents_and_end"]:
         """Where each latent's entries start in ``columns/``, and their number at the end: int64."""
         return self._read("columns/indptr", 0, self.d_sae + 1)
 
@@ -202,17 +202,13 @@ def _write(
 ) -> None:
     rows_log = ShardLog(folder / BUILDING / "rows.jsonl")
     columns_log = ShardLog(folder / BUILDING / "columns.jsonl")
-    try:
-        if not rows_log.finished:
-            _require_room(folder, _expected_entries(loaded, plan["n_rows"]), plan)
-            write_rows(folder, rows_log, loaded.sae, stores)
-        n_entries = rows_log.lines[-1]["entries"]
-        if not columns_log.finished:
-            _require_room(folder, n_entries, plan)
-            write_columns(folder, rows_log, columns_log, plan["n_rows"], memory_gb)
-    finally:
-        rows_log.close()
-        columns_log.close()
+    if not rows_log.finished:
+        _require_room(folder, _expected_entries(loaded, plan["n_rows"]), plan)
+        write_rows(folder, rows_log, loaded.sae, stores)
+    n_entries = rows_log.lines[-1]["entries"]
+    if not columns_log.finished:
+        _require_room(folder, n_entries, plan)
+        write_columns(folder, rows_log, columns_log, plan["n_rows"], memory_gb)
     arrays.remove_locks(folder)
     sizes = {"n_entries": n_entries, "bytes": arrays.array_bytes(folder)}
     write_json_atomically(folder / MANIFEST, {**plan, **sizes, "state": "complete"})

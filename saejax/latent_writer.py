@@ -220,6 +220,7 @@ def write_columns(
                 stored_values[at:end].write(values[at - start : end - start]).result()
                 write.result()
                 log.append(entries=end)
+            del rows, values  # before the next are made
     log.append(entries=n, last=True)
 
 
@@ -233,7 +234,7 @@ def entries_at_a_time(memory_gb: float, dtype: np.dtype) -> int:
 def _collect(
     folder: Path,
     rows_log: ShardLog,
-    indptr: Int[np.ndarray, " d_sae+1"],
+    indptr: Int[np.ndarray, " latents_and_end"],
     start: int,
     stop: int,
     dtype: np.dtype,
@@ -265,15 +266,14 @@ def _entry_blocks(folder: Path, rows_log: ShardLog, dtype: np.dtype) -> Iterator
     before = _Pointer(0, 0)
     for line in rows_log.lines:
         now = _Pointer(line["rows"], line["entries"])
-        span = before.entries, now.entries
-        shard_indices = arrays.read(folder, indices, *span)
-        shard_values = arrays.read(folder, values, *span)
         stop_row = min(now.rows + 1, indptr.shape[0] - 1)  # the last one may be cut
         ends = arrays.read(folder, indptr, before.rows, stop_row + 1)
         which = np.arange(before.rows, stop_row, dtype=dtype)
-        for start in range(*span, BLOCK_ENTRIES):
+        for start in range(before.entries, now.entries, BLOCK_ENTRIES):
             stop = min(start + BLOCK_ENTRIES, now.entries)
-            block = slice(start - before.entries, stop - before.entries)
-            rows = np.repeat(which, np.diff(np.clip(ends, start, stop)))
-            yield _Entries(rows, shard_indices[block], shard_values[block])
+            yield _Entries(
+                np.repeat(which, np.diff(np.clip(ends, start, stop))),
+                arrays.read(folder, indices, start, stop),
+                arrays.read(folder, values, start, stop),
+            )
         before = now
