@@ -78,7 +78,7 @@ def shrink(array: ts.TensorStore, n: int) -> ts.TensorStore:
 def array_bytes(folder: Path) -> dict[str, int]:
     """Size on disk of every array."""
     return {
-        name: sum(p.stat().st_size for p in (folder / name).rglob("*") if _is_data(p))
+        name: sum(p.stat().st_size for p in (folder / name).rglob("*") if p.is_file())
         for name in ARRAYS
     }
 
@@ -87,10 +87,6 @@ def remove_locks(folder: Path) -> None:
     """Lock files that killed writes left."""
     for lock in folder.rglob("*.__lock"):
         lock.unlink(missing_ok=True)
-
-
-def _is_data(path: Path) -> bool:
-    return path.is_file() and not path.name.endswith(".__lock")
 
 
 def _codecs(dtype: np.dtype) -> list[dict[str, Any]]:

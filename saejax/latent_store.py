@@ -209,7 +209,6 @@ def _write(
     if not columns_log.finished:
         _require_room(folder, n_entries, plan)
         write_columns(folder, rows_log, columns_log, plan["n_rows"], memory_gb)
-    arrays.remove_locks(folder)
     sizes = {"n_entries": n_entries, "bytes": arrays.array_bytes(folder)}
     write_json_atomically(folder / MANIFEST, {**plan, **sizes, "state": "complete"})
     shutil.rmtree(folder / BUILDING)
