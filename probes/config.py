@@ -8,7 +8,6 @@ from typing import Literal
 
 from extract.errors import UserError
 
-
 Baseline = Literal["neurons", "principal components", "random dictionary", "shuffled labels"]
 Protocol = Literal["interplm", "interprot", "k-sparse", "families"]
 
@@ -17,8 +16,8 @@ Protocol = Literal["interplm", "interprot", "k-sparse", "families"]
 class ProbeConfig:
     """Ask every latent about every concept, on proteins unseen by the choice.
 
-    Thresholds are fitted on one part of the proteins (train), latents chosen on another (validation)
-    and scored once on a third (test). No homology cluster lies in two parts.
+    Thresholds are fitted on one part of the proteins (train), latents chosen on another
+    (validation) and scored once on a third (test). No homology cluster lies in two parts.
     """
 
     run: Path

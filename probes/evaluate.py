@@ -7,7 +7,8 @@ Each protocol is a function of its own with its paper: ours in ``probes/frozen.p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -205,12 +206,12 @@ def _count_found(protocol: str, name: str, best: pd.DataFrame) -> dict[str, Any]
 
 
 def _interplm(inputs: Inputs, features: Features, tables: _Collected) -> None:
-    total: dict[str, int] = {}
-    for members in groups(inputs.concepts):
+    total: dict[str, int] = defaultdict(int)
+    for members in groups([c for c in inputs.concepts if c.kind not in IDENTITY]):
         parts = inputs.parts(members)
         done = interplm(features, members, parts.validation, parts.test)
         for key, n in done.summary().items():
-            total[key] = total.get(key, 0) + n
+            total[key] += n
         kept = pd.concat([done.found(), done.found("f1_test_repicked")])
         kept = kept[~kept.index.duplicated()].sort_index()
         kept = kept.assign(concept=[members[i].name for i in kept["concept"]])
@@ -229,9 +230,7 @@ def _interprot(inputs: Inputs, features: Features, tables: _Collected) -> None:
     tested = 0
     wanted = [c for c in inputs.concepts if c.kind not in IDENTITY]
     for concept in _bar(wanted, f"InterProt's: {features.name}"):
-        row = interprot(
-            features, concept, inputs.rows, inputs.split.clusters, inputs.split.is_test
-        )
+        row = interprot(features, concept, inputs.rows, inputs.split.clusters, inputs.split.is_test)
         if row is None:
             continue
         tested += 1

@@ -14,8 +14,8 @@ import pandas as pd
 from jaxtyping import Bool, Int
 
 from probes.concepts import Concept
-from probes.rows import ProteinRows
 from probes.features import Features
+from probes.rows import ProteinRows
 from saejax.latents import LatentColumns
 
 SPECIFIC_ABOVE = 0.7

@@ -109,4 +109,3 @@ def f1_at_half(
     )
     predicted = column_sums(called, columns.indptr) + zeros_called * (columns.n_rows - counts)
     return 2.0 * hits / np.maximum(predicted + labels.sum(), 1)
-

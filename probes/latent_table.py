@@ -1,10 +1,10 @@
 """One row for each latent: what kind it is, and the annotation that is most true of it.
 
 A latent's annotation is the concept, other than the amino acids themselves, by which the precision
-of its firing most exceeds what a residue and its two neighbours predict (``probes/composition.py``),
-on the proteins that choose. The test proteins then give precision, expectation and enrichment, with
-intervals from drawing whole homology clusters. Not F1: most latents are rare and precise, and F1
-asks for the whole concept.
+of its firing most exceeds what a residue and its two neighbours predict
+(``probes/composition.py``), on the proteins that choose. The test proteins then give precision,
+expectation and enrichment, with intervals from drawing whole homology clusters. Not F1: most
+latents are rare and precise, and F1 asks for the whole concept.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which latents are right when they fire, and how many cover a concept: tables over all concepts."""
+"""Tables over all concepts: latents that are right when they fire, and how many cover it."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ def _precise_lines(results: ProbeResults, n: int) -> list[str]:
         "",
         "Precise latents: precision where they fire at all (any) or above a share of their maximum "
         "(strong),",
-        "beside what the residues they fire on, and those with their neighbours, would give (test):",
+        "beside what the residues they fire on, and these with their neighbours, predict (test):",
         f"{'concept':<28} {'firing':>7} {'latent':>7} {'precision':>9} {'identity':>9} "
         f"{'neighbours':>10} {'base':>6} {'residues':>8} {'proteins':>8}",
     ]
@@ -163,7 +163,8 @@ def _precise_lines(results: ProbeResults, n: int) -> list[str]:
         lines.append(
             f"{row['concept']:<28.28} {row['firing']:>7} {row['latent']:>7} "
             f"{row['test_precision']:9.3f} {row['test_expected_precision']:9.3f} "
-            f"{row['test_expected_neighbours']:10.3f} {row['test_base_rate']:6.3f} {row['test_n_fires']:>8} {row['test_n_proteins']:>8}"
+            f"{row['test_expected_neighbours']:10.3f} {row['test_base_rate']:6.3f} "
+            f"{row['test_n_fires']:>8} {row['test_n_proteins']:>8}"
         )
     return lines
 

@@ -97,13 +97,13 @@ def false_discovery_rate(p: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*
 class Counts(NamedTuple):
     """What F1 is made of, cluster by cluster."""
 
-    hits: Float[np.ndarray, "clusters *pairs"]
+    hits: Float[np.ndarray, " clusters *pairs"]
     """Predicted residues that are in the concept."""
-    predicted: Float[np.ndarray, "clusters *pairs"]
+    predicted: Float[np.ndarray, " clusters *pairs"]
     """Predicted residues."""
-    found: Float[np.ndarray, "clusters *pairs"]
+    found: Float[np.ndarray, " clusters *pairs"]
     """Units of recall that were found: residues, or whole domains."""
-    positives: Float[np.ndarray, "clusters *pairs"]
+    positives: Float[np.ndarray, " clusters *pairs"]
     """Units of recall."""
 
 
@@ -122,7 +122,7 @@ def _f1(hits, predicted, found, positives):
 
 def bootstrap(
     counts: Counts, *, n_draws: int = 1000, seed: int = 0, level: float = 0.95
-) -> dict[str, Float[np.ndarray, "2 *pairs"]]:
+) -> dict[str, Float[np.ndarray, " 2 *pairs"]]:
     """Percentile intervals (Efron 1979) of precision, recall and F1 over clusters.
 
     Args:

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from probes.neurons import best_neurons
+from probes.single import probe_latents, probe_neuron
 from sklearn.metrics import f1_score, roc_auc_score
 
 from probes.composition import concept_given_residue, neighbourhoods
 from probes.config import ProbeConfig
 from probes.evaluate import probe_run
 from probes.multi import auroc_of_latents, auroc_of_probe, choose_latents
-from probes.neurons import best_neurons
 from probes.precise import Part, PreciseLatents, firing
 from probes.scores import (
     auroc,
@@ -21,7 +22,6 @@ from probes.scores import (
     score_at,
     scores,
 )
-from probes.single import probe_latents, probe_neuron
 from tests.probes.helpers import columns_of
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from extract.alphabet import AMINO_ACIDS
 from extract.fasta import Protein
-from probes.blocks import firing_blocks
+from probes.firing import firing_blocks
 from probes.kind_rules import KINDS, MIN_PROTEINS
 from probes.kinds import latent_kinds
 from probes.patterns import coverage, periodicity, rhythm, runs, visits_of
