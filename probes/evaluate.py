@@ -6,6 +6,7 @@ Differs from InterPLM (thresholds picked on test) and InterProt (random split): 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -268,16 +269,15 @@ def _summary(
     }
 
 
-def _single_class(split: Split, annotations: Annotations) -> dict[str, dict[str, str]]:
-    """Concepts with no positives, or no negatives, in a part; said in a line for each part."""
+def _single_class(split: Split, annotations: Annotations) -> dict[str, dict[str, int]]:
+    """How many concepts have no positives, or no negatives, in a part; also as log lines."""
     found = split.single_class(annotations.rows, annotations.concepts)
     for part, lacking in found.items():
         if lacking:
-            names = ", ".join(list(lacking)[:3])
             log.warning("%d of %d concepts cannot be scored in the %s part, where they have no "
-                        "positives or no negatives (%s …)", len(lacking),
-                        len(annotations.concepts), part, names)  # fmt: skip
-    return {part: lacking for part, lacking in found.items() if lacking}
+                        "positives or no negatives (%s, …)", len(lacking),
+                        len(annotations.concepts), part, next(iter(lacking)))  # fmt: skip
+    return {part: dict(Counter(lacking.values())) for part, lacking in found.items()}
 
 
 def _plain(value: Any) -> Any:
