@@ -64,13 +64,12 @@ class Concept:
         """Rows in the union of the spans."""
         return int(_newly_covered(self.spans).sum())
 
-    def positives(self, rows: ProteinRows) -> Int[np.ndarray, " proteins"]:
-        """Rows in the union of the spans, protein by protein."""
+    def positives(self, rows: ProteinRows) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+        """The proteins that have a span, and how many rows the union of each one's spans has."""
+        proteins, inverse = np.unique(rows.protein_of(self.spans[:, 0]), return_inverse=True)
         covered = _newly_covered(self.spans)
-        protein = rows.protein_of(self.spans[:, 0])
-        counts = np.zeros(rows.n_proteins, dtype=np.int64)
-        np.add.at(counts, protein, covered)
-        return counts
+        counts = np.bincount(inverse, weights=covered, minlength=len(proteins))
+        return proteins, counts.astype(np.int64)
 
 
 def _newly_covered(spans: np.ndarray) -> np.ndarray:
@@ -122,9 +121,11 @@ class ResidueConcept(Concept):
         """Residues with one of the letters."""
         return int(self.labels(self._rows.n_rows).sum())
 
-    def positives(self, rows: ProteinRows) -> Int[np.ndarray, " proteins"]:
-        """Such residues, protein by protein."""
-        return np.add.reduceat(self.labels(rows.n_rows), rows.offsets[:-1], dtype=np.int64)
+    def positives(self, rows: ProteinRows) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+        """The proteins that have such residues, and how many each has."""
+        counts = np.add.reduceat(self.labels(rows.n_rows), rows.offsets[:-1], dtype=np.int64)
+        proteins = np.flatnonzero(counts)
+        return proteins, counts[proteins]
 
 
 class PartlyUnknownConcept(Concept):

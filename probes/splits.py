@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -67,17 +68,32 @@ class Split:
 
     def counts(self, rows: ProteinRows, concept: Concept) -> dict[str, int]:
         """``n_positive_<part>`` and ``n_negative_<part>``, in residues (or in proteins)."""
-        positive = concept.positives(rows)
-        size = np.diff(rows.offsets)
-        if concept.level == "protein":
-            positive, size = (positive > 0).astype(np.int64), np.ones_like(size)
+        proteins, n_rows = concept.positives(rows)
+        of_proteins = concept.level == "protein"
+        weights = np.ones(len(proteins)) if of_proteins else n_rows
+        positive = np.bincount(self.part[proteins], weights=weights, minlength=len(PARTS))
+        known = self._n_known(rows, concept, of_proteins)
         found = {}
         for i, name in enumerate(PARTS):
-            inside = concept.defined & (self.part == i)
-            n_positive = int(positive[inside].sum())
-            found[f"n_positive_{name}"] = n_positive
-            found[f"n_negative_{name}"] = int(size[inside].sum()) - n_positive
+            found[f"n_positive_{name}"] = int(positive[i])
+            found[f"n_negative_{name}"] = int(known[i] - positive[i])
         return found
+
+    def _n_known(self, rows: ProteinRows, concept: Concept, of_proteins: bool) -> np.ndarray:
+        """Residues (or proteins) of each part where the concept is defined."""
+        mask = concept.defined
+        if mask is concept.defined and (id(mask), of_proteins) in self._known:
+            return self._known[id(mask), of_proteins][0]
+        size = np.ones(rows.n_proteins) if of_proteins else np.diff(rows.offsets)
+        known = np.bincount(self.part[mask], weights=size[mask], minlength=len(PARTS))
+        if mask is concept.defined:  # kept, and shared by many concepts
+            self._known[id(mask), of_proteins] = known, mask
+        return known
+
+    @cached_property
+    def _known(self) -> dict[tuple[int, bool], tuple[np.ndarray, np.ndarray]]:
+        """Results of :meth:`_n_known`, with the mask, so that its id is not given to another."""
+        return {}
 
     def single_class(
         self, rows: ProteinRows, concepts: Sequence[Concept]

@@ -31,7 +31,8 @@ def test_amino_acids_by_hand():
     assert yes(concepts, "A", rows) == [0]
     assert yes(concepts, "C", rows) == [2, 3]
     assert concept(concepts, "C").spans.tolist() == [[2, 3], [3, 4]]  # two proteins, two spans
-    assert concept(concepts, "C").positives(rows).tolist() == [1, 1]
+    proteins, counts = concept(concepts, "C").positives(rows)
+    assert (proteins.tolist(), counts.tolist()) == ([0, 1], [1, 1])
     assert all(c.defined.all() and len(c.defined) == 2 for c in concepts)
     assert sum(c.n_positive for c in concepts) == 3
 

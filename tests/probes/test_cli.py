@@ -86,6 +86,31 @@ def test_a_random_split_is_said(monkeypatch, capsys, command):
     assert json.loads((command["--out"] / "summary.json").read_text())["split"]["random"]
 
 
+def test_own_labels_and_clusters_made_now(monkeypatch, capsys, command, tiny_store, tmp_path):
+    """Which latents know my labels: a store and a TSV; clusters by MMseqs2 (a stand-in)."""
+    script = (
+        'i=0; while [ $i -lt 60 ]; do printf "s$i\\\\ts$i\\\\n"; i=$((i+1)); done '
+        '> "$3_cluster.tsv"'
+    )
+    program = tmp_path / "bin" / "mmseqs"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nif [ "$1" = version ]; then echo 9.9; exit; fi\n{script}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    lines = [f"{p.id}\t3\t9\tmine\n" for p in tiny_store.proteins]
+    table = write(tmp_path / "mine.tsv", "id\tstart\tend\tlabel\n" + "".join(lines))
+    flags = command | {"--clusters": "mmseqs", "--labels": table, "--swissprot": None,
+                       "--uniprot": command["--swissprot"], "--dssp": None}  # fmt: skip
+    call(monkeypatch, flags)
+    assert "Split by homology cluster (MMseqs2 9.9 easy-cluster" in capsys.readouterr().out
+    probes = pd.read_csv(command["--out"] / "probes.csv")
+    assert {"mine", "TRANSMEM"} <= set(probes["concept"])
+    assert set(probes["kind"]) == {"amino acid", "amino-acid class", "uniprot", "own"}
+    split = pd.read_csv(command["--out"] / "split.csv")
+    assert set(split["part"]) == {"train", "validation", "test"}
+    assert list(split["cluster"]) == list(split["id"])
+
+
 def test_no_traceback_from_the_shell(tmp_path):
     flags = ["--run", str(tmp_path / "r"), "--activations", "acts"]
     done = subprocess.run(

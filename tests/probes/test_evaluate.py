@@ -284,6 +284,7 @@ def test_whole_run(tiny_run, tiny_store, sources):
     assert results.summary["split"]["n_proteins_test"] == parts["test"]
     assert results.summary["stores_the_sae_was_trained_on"] == ["acts"]
     assert results.summary["annotations"][1]["left_out"] == {"CHAIN": 20}
+    assert set(parts.index) == set(results.summary["split"]["single_class"])
 
 
 def test_first_latent_of_the_sparse_probe_has_the_largest_correlation():
