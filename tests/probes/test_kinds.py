@@ -7,7 +7,7 @@ import pytest
 from extract.alphabet import AMINO_ACIDS
 from extract.fasta import Protein
 from probes.blocks import firing_blocks
-from probes.kind_rules import KINDS, MIN_PROTEINS
+from probes.kind_rules import KINDS, MIN_PROTEINS, classify
 from probes.kinds import flank_bits, latent_kinds
 from probes.logos import logo_counts
 from probes.patterns import coverage, periodicity, rhythm, runs, visits_of
@@ -120,6 +120,24 @@ def test_planted_latents_of_every_kind_are_recovered(planted):
     assert identity["is_amino_acid_identity"]
     assert identity["identity_bits"] == pytest.approx(np.log2(20), abs=0.2)
     assert table.iloc[names.index("amino-acid class")]["top_class"] == "aromatic"
+
+
+def test_thresholds_and_precedence(planted):
+    rows, names, dense, structures = planted
+    table = latent_kinds(columns_of(dense), rows, structures)
+    domain = table.iloc[[names.index("domain-like")] * 8].reset_index(drop=True)
+    domain = domain[[c for c in domain if c != "kind" and not str(c).startswith("is_")]]
+    domain.loc[1, "stretch_length"] = 19.9
+    domain.loc[2, "stretch_density"] = 0.69
+    domain.loc[3, "coverage"] = 0.8
+    domain.loc[4, ["n_terminal_share", "terminal_expected"]] = [0.9, 0.31]  # short proteins
+    domain.loc[5, ["n_terminal_share", "terminal_expected"]] = [0.9, 0.29]
+    domain.loc[6, ["top_amino_acid_share", "stretch_length"]] = [0.9, 5.0]
+    domain.loc[7, "n_proteins"] = MIN_PROTEINS - 1
+    assert classify(domain)["kind"].tolist() == [
+        "domain-like", "other", "other", "whole-protein", "domain-like", "n-terminal",
+        "amino-acid identity", "rare",
+    ]  # fmt: skip
 
 
 def test_a_latent_silent_in_the_structures_has_no_contacts(planted):
