@@ -127,6 +127,7 @@ def test_thresholds_and_precedence(planted):
     table = latent_kinds(columns_of(dense), rows, structures)
     domain = table.iloc[[names.index("domain-like")] * 8].reset_index(drop=True)
     domain = domain[[c for c in domain if c != "kind" and not str(c).startswith("is_")]]
+    domain["stretch_length"] = 20.0
     domain.loc[1, "stretch_length"] = 19.9
     domain.loc[2, "stretch_density"] = 0.69
     domain.loc[3, "coverage"] = 0.8
