@@ -28,7 +28,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_matrix
 
-from probes.firing import BLOCK_ENTRIES
+from probes.firing import block_bounds
 from probes.rows import OTHER_RESIDUE
 from saejax.latents import LatentColumns
 
@@ -178,19 +178,15 @@ def mean_rate(
     table: Float[np.ndarray, "cells concepts"],
 ) -> Float[np.ndarray, "latents concepts"]:
     """Mean over each latent's entries of ``table[row[entry]]``; NaN without entries."""
-    indptr, d_sae = columns.indptr, len(columns.indptr) - 1
-    out = np.empty((d_sae, table.shape[1]))
-    first = 0
-    while first < d_sae:
-        last = int(np.searchsorted(indptr, indptr[first] + BLOCK_ENTRIES, side="right")) - 1
-        last = min(max(last, first + 1), d_sae)
-        rows = columns.rows[int(indptr[first]) : int(indptr[last])]
+    indptr = columns.indptr
+    out = np.empty((len(indptr) - 1, table.shape[1]))
+    for first, end in block_bounds(indptr):
+        rows = columns.rows[int(indptr[first]) : int(indptr[end])]
         counts = csr_matrix(
-            (np.ones(len(rows)), row[rows], indptr[first : last + 1] - indptr[first]),
-            (last - first, len(table)),
+            (np.ones(len(rows)), row[rows], indptr[first : end + 1] - indptr[first]),
+            (end - first, len(table)),
         )
         counts.sum_duplicates()
-        out[first:last] = counts @ table
-        first = last
+        out[first:end] = counts @ table
     n = np.diff(indptr)[:, None]
     return np.divide(out, n, out=np.full(out.shape, np.nan), where=n > 0)

@@ -13,6 +13,9 @@ from saejax.latents import LatentColumns
 BLOCK_ENTRIES = 2_000_000
 """Entries in a block: analyses hold about 150 B for each, so some 300 MB at a time."""
 
+BLOCK_LATENTS = 4096
+"""Latents in a block: a logo of each is 1,680 B, and information needs a few copies of it."""
+
 FIRING_FRACTION = 0.25
 """A latent *fires* where z > a quarter of its own maximum. TopK keeps weak values everywhere (half
 of a latent's residues lie below a tenth of its maximum); the pattern is in the strong ones."""
@@ -42,6 +45,18 @@ def latent_of_entries(columns: LatentColumns) -> Int[np.ndarray, " entries"]:
     return np.repeat(np.arange(n, dtype=np.int32), np.diff(columns.indptr))
 
 
+def block_bounds(
+    indptr: Int[np.ndarray, " latents_and_end"], *, max_entries: int = BLOCK_ENTRIES
+) -> Iterator[tuple[int, int]]:
+    """(first, end) of consecutive latents that fit a block; one may be larger by itself."""
+    first, d_sae = 0, len(indptr) - 1
+    while first < d_sae:
+        end = int(np.searchsorted(indptr, indptr[first] + max_entries, side="right")) - 1
+        end = min(max(end, first + 1), first + BLOCK_LATENTS, d_sae)
+        yield first, end
+        first = end
+
+
 def firing_blocks(
     columns: LatentColumns,
     *,
@@ -55,13 +70,8 @@ def firing_blocks(
         fraction: of a latent's maximum above which it counts as firing; 0 takes every z > 0.
         max_entries: bounds the memory of what is done with a block.
     """
-    indptr, d_sae = columns.indptr, len(columns.indptr) - 1
-    first = 0
-    while first < d_sae:
-        last = int(np.searchsorted(indptr, indptr[first] + max_entries, side="right")) - 1
-        last = min(max(last, first + 1), d_sae)
-        yield _block(columns, first, last, fraction)
-        first = last
+    for first, end in block_bounds(columns.indptr, max_entries=max_entries):
+        yield _block(columns, first, end, fraction)
 
 
 def _block(columns: LatentColumns, first: int, last: int, fraction: float) -> FiringBlock:

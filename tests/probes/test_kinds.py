@@ -7,8 +7,9 @@ import pytest
 from extract.alphabet import AMINO_ACIDS
 from extract.fasta import Protein
 from probes.firing import firing_blocks
-from probes.kind_rules import KINDS, MIN_PROTEINS
-from probes.kinds import latent_kinds
+from probes.kind_rules import KINDS, MIN_PROTEINS, classify
+from probes.kinds import flank_bits, latent_kinds
+from probes.logos import logo_counts
 from probes.patterns import coverage, periodicity, rhythm, runs, visits_of
 from probes.rows import ProteinRows
 from saejax.latents import LatentColumns
@@ -121,6 +122,25 @@ def test_planted_latents_of_every_kind_are_recovered(planted):
     assert table.iloc[names.index("amino-acid class")]["top_class"] == "aromatic"
 
 
+def test_thresholds_and_precedence(planted):
+    rows, names, dense, structures = planted
+    table = latent_kinds(columns_of(dense), rows, structures)
+    domain = table.iloc[[names.index("domain-like")] * 8].reset_index(drop=True)
+    domain = domain[[c for c in domain if c != "kind" and not str(c).startswith("is_")]]
+    domain["stretch_length"] = 20.0
+    domain.loc[1, "stretch_length"] = 19.9
+    domain.loc[2, "stretch_density"] = 0.69
+    domain.loc[3, "coverage"] = 0.8
+    domain.loc[4, ["n_terminal_share", "terminal_expected"]] = [0.9, 0.31]  # short proteins
+    domain.loc[5, ["n_terminal_share", "terminal_expected"]] = [0.9, 0.29]
+    domain.loc[6, ["top_amino_acid_share", "stretch_length"]] = [0.9, 5.0]
+    domain.loc[7, "n_proteins"] = MIN_PROTEINS - 1
+    assert classify(domain)["kind"].tolist() == [
+        "domain-like", "other", "other", "whole-protein", "domain-like", "n-terminal",
+        "amino-acid identity", "rare",
+    ]  # fmt: skip
+
+
 def test_a_latent_silent_in_the_structures_has_no_contacts(planted):
     rows, _, dense, structures = planted
     outside = dense * (rows.protein_idx >= 40)[:, None]
@@ -210,6 +230,29 @@ def test_a_run_and_a_repeated_pair_are_no_rhythm(where):
     columns = fires_of(dense)
     found = periodicity(rhythm(columns, visits_of(columns, rows)), np.diff(columns.indptr))
     assert found["period_strength"][0] < 1 or found["period_echo"][0] <= 0
+
+
+def test_a_region_rich_in_one_residue_is_no_conserved_neighbourhood():
+    rng = np.random.default_rng(4)
+    plain = [rng.choice(list(AMINO_ACIDS), 60) for _ in range(300)]
+    rich, motif = np.array(plain), np.array(plain)
+    rich[:, 15:46] = np.where(rng.random((300, 31)) < 0.7, "L", rich[:, 15:46])
+    motif[:, [25, 27, 33]] = list("GKS")
+    rows = make_rows(
+        **{f"{k}{i}": "".join(s) for k, x in (("r", rich), ("m", motif)) for i, s in enumerate(x)}
+    )
+    dense = np.zeros((rows.n_rows, 2))
+    dense[rows.offsets[:300] + 30, 0] = 1
+    dense[rows.offsets[300:600] + 30, 1] = 1
+    logos = logo_counts(columns_of(dense), rows)
+    of_rich, of_motif = flank_bits(logos)
+    assert of_rich < 0.5
+    assert np.delete(logos.bits[0], 10).sum() > 10  # though it is unlike the store
+    # at three positions log2(1 / f̄), elsewhere what uniform residues hold against f̄
+    mean = np.full(20, (17 / 20) / 20)
+    mean[:3] += 1 / 20
+    uniform = (np.log2(1 / 20 / mean) / 20).sum()
+    assert of_motif == pytest.approx(3 * np.log2(1 / mean[0]) + 17 * uniform, rel=0.05)
 
 
 def test_columns_without_any_firing():
