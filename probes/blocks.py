@@ -92,13 +92,14 @@ def ragged(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + counts, counts)
 
 
-def runs_of(items: np.ndarray) -> Iterator[slice]:
-    """Consecutive stretches of at most :data:`BLOCK_ITEMS` items, of at least one element."""
+def runs_of(items: np.ndarray, most: int | None = None) -> Iterator[slice]:
+    """Consecutive stretches of at most ``most`` items (:data:`BLOCK_ITEMS`), at least one each."""
+    most = BLOCK_ITEMS if most is None else most
     ends = np.cumsum(items)
     start = 0
     while start < len(items):
         before = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, before + BLOCK_ITEMS, "right")))
+        stop = max(start + 1, int(np.searchsorted(ends, before + most, "right")))
         yield slice(start, stop)
         start = stop
 
