@@ -103,9 +103,11 @@ class BlockFit:
         return 2 * n_bins * REACH / np.maximum(self.high - self.low, 1e-300)
 
     def _buckets(self, pairs: np.ndarray, n_bins: int) -> Iterator[tuple[np.ndarray, int]]:
-        """(pairs, number of entries padded to a power of two, or 0 for bins)."""
-        size = 1 << np.ceil(np.log2(np.maximum(self.count, 2 * N_CHEBYSHEV))).astype(np.int64)
-        size[self.count > n_bins * N_CHEBYSHEV] = 0
+        """(pairs, number of entries padded to one of few sizes, or 0 for bins)."""
+        most, smallest = n_bins * N_CHEBYSHEV, 2 * N_CHEBYSHEV
+        power = np.ceil(np.log2(np.maximum(self.count, smallest) / smallest) / 2)
+        size = np.minimum(smallest * 4 ** power.astype(np.int64), most)
+        size[self.count > most] = 0
         size = size[pairs % self.block.n_latents]
         for n_entries in np.unique(size):
             yield pairs[size == n_entries], int(n_entries)

@@ -85,9 +85,10 @@ class _Sums(NamedTuple):
 def _terms(t: Array, weight: Array, w: Array, b: Array) -> _Sums:
     margin = w * t + b
     small = jnp.exp(-jnp.abs(margin))
-    part = weight / (1.0 + small)
+    share = 1.0 / (1.0 + small)
+    part = weight * share
     sigma = jnp.where(margin >= 0, part, small * part)
-    variance = small * part / (1.0 + small)
+    variance = small * part * share
     return _Sums(sigma * t, sigma, variance * t * t, variance * t, variance)
 
 

@@ -10,50 +10,63 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Num
 
-from probes.blocks import PairBlock
+from probes.blocks import PairBlock, runs_of
+
+CHUNK_HITS = 1 << 16
+"""Positive entries ranked together: temporaries stay in the processor's cache."""
 
 
-class _Ties(NamedTuple):
-    """Runs of equal values among a pair's positive entries, descending."""
+class _Pairs(NamedTuple):
+    """Some pairs of a block, in order, with their positive entries."""
+
+    down: np.ndarray
+    """The score falls with z: it is −z."""
+    n_pos: np.ndarray
+    """Positive rows."""
+    zero_pos: np.ndarray
+    """Positive rows with z = 0."""
+    n_zero: np.ndarray
+    """Rows with z = 0."""
+    first_entry: np.ndarray
+    """Where the latent's entries start in the block."""
+    hit_pair: np.ndarray
+    """Pair of each positive entry, ascending."""
+    above: np.ndarray
+    """For each, entries of its latent with a larger value."""
+    upto: np.ndarray
+    """For each, entries of its latent with that value or a larger one."""
+
+
+class _Cuts(NamedTuple):
+    """Cuts of the score next to positive entries: one for each value, from the largest z down."""
 
     pair: np.ndarray
     """Whose."""
     n_hits: np.ndarray
-    """Positives in the run."""
-    n_above: np.ndarray
-    """Positives of larger value."""
-    start: np.ndarray
-    """Rows of larger value, positive or not."""
-    end: np.ndarray
-    """Rows of that value or a larger one."""
-    value: np.ndarray
-    """The value."""
-    value_above: np.ndarray
-    """The next larger value of the latent; meaningless if there is none."""
+    """Positives of that value."""
+    tp: np.ndarray
+    """Positives that the cut calls positive: of that value or of a higher score."""
+    n_called: np.ndarray
+    """Rows that it calls positive."""
+    mid_rank: np.ndarray
+    """Rank by z from the bottom, mean over ties."""
+    entry: np.ndarray
+    """Entry whose value is the threshold."""
 
 
-def _ties(block: PairBlock) -> _Ties:
+def _tie_bounds(block: PairBlock) -> tuple[np.ndarray, np.ndarray]:
+    """For each entry how many of its latent are larger, and at least as large: int32."""
     x, latent = block.x, block.latent
     same = latent[1:] == latent[:-1]
     if (same & (x[1:] > x[:-1])).any():
         raise ValueError("columns must be sorted by value (descending); see probes.scores.restrict")
-    new_value = np.append(True, ~same | (x[1:] != x[:-1]))[: len(x)]
-    starts = np.flatnonzero(new_value)
-    ends = np.append(starts[1:], len(x))
-    value = (np.cumsum(new_value, dtype=np.int32) - 1)[block.hit]
-    pair = block.hit_pair
-    last = np.append((pair[1:] != pair[:-1]) | (value[1:] != value[:-1]), True)[: len(pair)]
-    last = np.flatnonzero(last)
-    n_hits = np.diff(last, prepend=-1)
-    pair, value = pair[last], value[last]
-    first_hit = np.searchsorted(block.hit_pair, np.arange(block.n_pairs))
-    above = last + 1 - n_hits - first_hit[pair]
-    first = block.indptr[:-1][pair % max(block.n_latents, 1)]
-    start = starts[value]
-    return _Ties(
-        pair, n_hits, above, start - first, ends[value] - first, x[start],
-        x[np.maximum(start - 1, 0)],
-    )  # fmt: skip
+    starts = np.flatnonzero(np.append(True, ~same | (x[1:] != x[:-1]))[: len(x)])
+    lengths = np.diff(np.append(starts, len(x)))
+    above = starts - block.indptr[:-1][latent[starts]]
+    return (
+        np.repeat(above.astype(np.int32), lengths),
+        np.repeat((above + lengths).astype(np.int32), lengths),
+    )
 
 
 def rank_block(
@@ -64,79 +77,101 @@ def rank_block(
     Raises:
         ValueError: values are not sorted within their latents.
     """
-    runs, n_rows = _ties(block), block.n_rows
+    above, upto = _tie_bounds(block)
     n_pos = np.repeat(block.n_pos, block.n_latents).astype(np.float64)
     count = np.tile(np.diff(block.indptr), len(block.n_pos))
-    n_zero = n_rows - count
-    zero_pos = n_pos - _sum(block, runs.pair, runs.n_hits)
-    flat_sign = sign.ravel()
-    up, down = flat_sign > 0, flat_sign < 0
-    mid_rank = n_rows + 0.5 - 0.5 * (runs.start + runs.end)  # from the bottom, mean over ties
-    rank_sum = _sum(block, runs.pair, runs.n_hits * mid_rank) + zero_pos * (n_zero + 1) / 2
-    with np.errstate(invalid="ignore", divide="ignore"):
-        auroc = (rank_sum - n_pos * (n_pos + 1) / 2) / (n_pos * (n_rows - n_pos))
-        base = n_pos / n_rows
-        at_zero = np.where(n_zero > 0, zero_pos * zero_pos / n_zero, 0.0)
-        falling = runs.n_hits * (n_pos[runs.pair] - runs.n_above) / (n_rows - runs.start)
-        rising = runs.n_hits * (runs.n_above + runs.n_hits) / runs.end
-        precision = np.where(down[runs.pair], falling, rising)
-        total = _sum(block, runs.pair, precision) + np.where(down, at_zero, zero_pos * base)
-        average = np.where(up | down, total / n_pos, base)
-    auroc = np.where(up, auroc, np.where(down, 1 - auroc, 0.5))
-    f1, threshold = _best_cut(block, runs, n_pos, down)
-    _cut_at_zero(block, zero_pos, n_pos, n_zero, down, f1, threshold)
-    f1[~(up | down)], threshold[~(up | down)] = 0.0, np.inf
-    found = np.stack([auroc, average, f1, threshold])
-    found[:, (n_pos == 0) | (n_pos == n_rows)] = np.nan
+    first_entry = np.tile(block.indptr[:-1], len(block.n_pos))
+    first_hit = np.searchsorted(block.hit_pair, np.arange(block.n_pairs + 1))
+    n_hits = np.diff(first_hit)
+    down = sign.ravel() < 0
+    found = np.empty((4, block.n_pairs))
+    for pairs in runs_of(n_hits + 1, CHUNK_HITS):
+        hits = slice(first_hit[pairs.start], first_hit[pairs.stop])
+        hit = block.hit[hits]
+        found[:, pairs] = _rank_pairs(block, _Pairs(
+            down[pairs], n_pos[pairs], n_pos[pairs] - n_hits[pairs],
+            block.n_rows - count[pairs], first_entry[pairs],
+            block.hit_pair[hits] - pairs.start, above[hit], upto[hit],
+        ))  # fmt: skip
+    flat = sign.ravel() == 0
+    found[:, flat] = np.stack([np.full(len(n_pos), 0.5), n_pos / block.n_rows, 0 * n_pos,
+                               np.full(len(n_pos), np.inf)])[:, flat]  # fmt: skip
+    found[:, (n_pos == 0) | (n_pos == block.n_rows)] = np.nan
     return found.reshape(4, *block.shape)
 
 
-def _sum(block: PairBlock, pair: np.ndarray, values: np.ndarray) -> np.ndarray:
-    return np.bincount(pair, values, minlength=block.n_pairs)
+def _rank_pairs(block: PairBlock, p: _Pairs) -> np.ndarray:
+    """``[4, pairs]``; anything where a concept has one class."""
+    n_rows = block.n_rows
+    cuts = _cuts(p, n_rows)
+    firsts = np.flatnonzero(np.diff(cuts.pair, prepend=-1))
+    some = cuts.pair[firsts]
+    rank_sum = p.zero_pos * (p.n_zero + 1) / 2
+    at_zero = np.where(p.down, p.zero_pos / np.maximum(p.n_zero, 1), p.n_pos / n_rows)
+    average = p.zero_pos * at_zero
+    f1, threshold = np.zeros(len(p.down)), np.full(len(p.down), np.inf)
+    if len(some):
+        rank_sum[some] += np.add.reduceat(cuts.n_hits * cuts.mid_rank, firsts)
+        average[some] += np.add.reduceat(cuts.n_hits * cuts.tp / cuts.n_called, firsts)
+        _best_cuts(block, p, cuts, firsts, f1, threshold)
+    _silence(block, p, f1, threshold)
+    with np.errstate(invalid="ignore", divide="ignore"):  # one class
+        auroc = (rank_sum - p.n_pos * (p.n_pos + 1) / 2) / (p.n_pos * (n_rows - p.n_pos))
+        average /= p.n_pos
+    return np.stack([np.where(p.down, 1 - auroc, auroc), average, f1, threshold])
 
 
-def _best_cut(
-    block: PairBlock, runs: _Ties, n_pos: np.ndarray, down: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """(F1, threshold) of the best cut that is just below a run, or above it where z falls."""
-    f1, threshold = np.zeros(block.n_pairs), np.full(block.n_pairs, np.inf)
-    if not len(runs.pair):
-        return f1, threshold
-    of, falls = n_pos[runs.pair], down[runs.pair]
-    rising = 2 * (runs.n_above + runs.n_hits) / (runs.end + of)
-    falling = 2 * (of - runs.n_above) / (block.n_rows - runs.start + of)
-    no_cut = np.where(falls, runs.start == 0, runs.end == block.n_rows)
-    at_run = np.where(no_cut, 0.0, np.where(falls, falling, rising))
-    firsts = np.flatnonzero(np.diff(runs.pair, prepend=-1))
-    top = np.maximum.reduceat(at_run, firsts)
-    best = np.flatnonzero(at_run == np.repeat(top, np.diff(np.append(firsts, len(runs.pair)))))
-    pairs = runs.pair[best]
-    first = best[np.flatnonzero(np.diff(pairs, prepend=-1))]
-    last = best[np.flatnonzero(np.diff(pairs, append=-1))]
-    strictest = np.where(falls[first], last, first)
-    strictest = strictest[top > 0]
-    pair = runs.pair[strictest]
-    f1[pair] = top[top > 0]
-    threshold[pair] = np.where(falls, runs.value_above, runs.value)[strictest]
-    return f1, threshold
+def _cuts(p: _Pairs, n_rows: int) -> _Cuts:
+    pair = p.hit_pair
+    last = np.ones(len(pair), dtype=bool)
+    np.logical_or(pair[1:] != pair[:-1], p.above[1:] != p.above[:-1], out=last[:-1])
+    last = np.flatnonzero(last)
+    n_hits = np.diff(last, prepend=-1)
+    first_hit = np.searchsorted(pair, np.arange(len(p.down)))
+    pair, above, upto = pair[last], p.above[last], p.upto[last]
+    hits_upto = last + 1 - first_hit[pair]
+    falls = p.down[pair]
+    return _Cuts(
+        pair,
+        n_hits,
+        np.where(falls, p.n_pos[pair] - hits_upto + n_hits, hits_upto),
+        np.where(falls, n_rows - above, upto),
+        n_rows + 0.5 - 0.5 * (above + upto),
+        p.first_entry[pair] + above - falls,
+    )
 
 
-def _cut_at_zero(
+def _best_cuts(
     block: PairBlock,
-    zero_pos: np.ndarray,
-    n_pos: np.ndarray,
-    n_zero: np.ndarray,
-    down: np.ndarray,
+    p: _Pairs,
+    cuts: _Cuts,
+    firsts: np.ndarray,
     f1: np.ndarray,
     threshold: np.ndarray,
 ) -> None:
-    """Where z falls, silence alone may be the best and is the strictest cut: put it in place."""
-    here = np.flatnonzero(down & (n_zero > 0) & (n_zero < block.n_rows) & (zero_pos > 0))
-    silent = 2 * zero_pos[here] / (n_zero[here] + n_pos[here])
+    """Put the strictest of the best cuts of every pair in place, if one finds a positive."""
+    at_cut = 2 * cuts.tp / (cuts.n_called + p.n_pos[cuts.pair])
+    at_cut[cuts.n_called == block.n_rows] = 0.0
+    top = np.maximum.reduceat(at_cut, firsts)
+    best = np.flatnonzero(at_cut == np.repeat(top, np.diff(np.append(firsts, len(at_cut)))))
+    pair = cuts.pair[best]
+    first = best[np.diff(pair, prepend=-1) != 0]
+    last = best[np.diff(pair, append=-1) != 0]
+    chosen = np.where(p.down[cuts.pair[first]], last, first)[top > 0]
+    pair = cuts.pair[chosen]
+    f1[pair] = top[top > 0]
+    threshold[pair] = block.x[cuts.entry[chosen]]
+
+
+def _silence(block: PairBlock, p: _Pairs, f1: np.ndarray, threshold: np.ndarray) -> None:
+    """Where the score falls, z = 0 alone may be the best cut and is the strictest."""
+    count = block.n_rows - p.n_zero
+    here = np.flatnonzero(p.down & (p.zero_pos > 0) & (count > 0))
+    silent = 2 * p.zero_pos[here] / (p.n_zero[here] + p.n_pos[here])
     better = silent >= f1[here]
     here = here[better]
     f1[here] = silent[better]
-    threshold[here] = block.x[block.indptr[1:][here % block.n_latents] - 1]
+    threshold[here] = block.x[p.first_entry[here] + count[here] - 1]
 
 
 def count_at_least(

@@ -63,7 +63,14 @@ def make_latents(labels: np.ndarray, n_latents: int, k: int, seed: int) -> Laten
         else:
             strength = np.zeros(n)
         fires, first = np.unique(fires, return_index=True)
-        value = np.exp(rng.normal(0, 0.6, n, ) + strength)[first]
+        value = np.exp(
+            rng.normal(
+                0,
+                0.6,
+                n,
+            )
+            + strength
+        )[first]
         rows.append(fires)
         values.append((value * rng.uniform(0.3, 3)).astype(np.float32))
         counts.append(len(fires))
