@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -69,6 +70,8 @@ class ProbeResults:
     """id, cluster, part."""
     summary: dict[str, Any]
     """Provenance and counts."""
+    folder: Path
+    """Where the latent store is, and the tables go."""
 
 
 @dataclass
@@ -112,6 +115,7 @@ def probe_run(config: ProbeConfig) -> ProbeResults:
         latents=latents,
         split=inputs.split.table(),
         summary=provenance(inputs),
+        folder=config.folder,
     )
 
 

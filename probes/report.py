@@ -44,7 +44,7 @@ def check_out(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; give a folder with --out")
-    ours = {SUMMARY, "split.csv", "probes.csv"}
+    ours = {SUMMARY, "split.csv", "probes.csv", "latents"}
     if folder.is_dir() and any(folder.iterdir()) and not ours & {p.name for p in folder.iterdir()}:
         raise UserError(f"{folder}: is not empty and holds no probes; give a new --out folder")
 

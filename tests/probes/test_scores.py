@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 import probes.blocks as blocks
-from probes.scores import dense_column, f1_all_positive, rank_scores, restrict, score_at
+from probes.scores import (
+    dense_column,
+    f1_all_positive,
+    rank_scores,
+    restrict,
+    score_at,
+    scores,
+)
 from tests.probes.helpers import columns_of
 
 
@@ -140,3 +147,12 @@ def test_restrict_renumbers_and_sorts():
     assert part.rows.tolist() == [1, 2, 0, 2, 1]
     assert part.indptr.tolist() == [0, 3, 5]
     assert dense_column(part, 0).tolist() == [1, 5, 4]
+
+
+def test_scores_by_hand():
+    """Nothing predicted has no precision, and F1 of 0."""
+    scored = scores(np.array([3, 0]), np.array([4, 0]), 6)
+    assert scored.precision[0] == 0.75
+    assert np.isnan(scored.precision[1])
+    assert scored.recall.tolist() == [0.5, 0]
+    assert scored.f1 == pytest.approx([0.6, 0])
