@@ -3,10 +3,11 @@
 Synthetic latents and concepts (``probe_data.py``). The latents are cut into as many parts as there
 are rounds; a round fits and scores all pairs of its part, then scikit-learn's
 ``LogisticRegression()`` and its three scores do the same for a few pairs drawn at random, each a
-dense column of float64, as InterProt's loop has it (building the column is not counted; one thread,
-which is faster here than more). Only times of the same round are compared. The coefficients of some of those pairs are fitted again by
-scikit-learn to a tight tolerance and must agree to 1e-4; AUROC, average precision and F1 of all of
-them must be equal. ``--grow`` follows time and memory as residues, latents and concepts grow.
+dense column of float64, as InterProt's loop has it. Building the column is not counted, and one
+thread is used, which is faster here than more. Only times of the same round are compared. The
+coefficients of some of those pairs are fitted again by scikit-learn to a tight tolerance and must
+agree to 1e-4; AUROC, average precision and F1 of all of them must be equal. ``--grow`` follows time
+and memory as residues, latents and concepts grow.
 
 Command: ``python -m experiments.benchmarks.probes`` (about 5 minutes on 2 cores; ``--grow`` 15).
 Writes ``probes.json`` and ``probes.md``, or ``probes_grow.json`` and ``probes_grow.md``.

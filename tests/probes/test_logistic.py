@@ -221,6 +221,18 @@ def test_among_several_concepts_one_class_has_no_fit(balanced):
     assert np.isnan(alone.coef).all()
 
 
+def test_a_step_is_damped_by_what_it_does_to_the_zeros_too():
+    columns = columns_of(np.array([[0], [10], [11], [0]]))
+    [block] = blocks.pair_blocks(columns, np.array([[True], [True], [False], [False]]))
+    fit = block_fit.BlockFit(block, 1.0, False)
+    pairs = np.array([0])
+    problems = block_fit._Nodes(fit, pairs, 4, 32).problems(pairs)
+    mean = 21 / 4
+    found = [float(a[0]) for a in (problems.low, problems.high, problems.t_zero)]
+    assert found == [-mean, 11 - mean, -mean]
+    assert (problems.zero_pos[0], problems.zero_neg[0]) == (1, 1)
+
+
 def test_arguments():
     with pytest.raises(ValueError, match=r"l2 \(0.0\) must be positive"):
         fit_logistic_1d(columns_of(np.ones((3, 1))), np.array([True, False, True]), l2=0.0)

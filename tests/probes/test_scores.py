@@ -113,6 +113,16 @@ def test_silence_is_a_cut():
     assert (found.f1[0], found.threshold[0], found.auroc[0]) == (1, 1, 1)
 
 
+def test_of_equal_cuts_the_strictest():
+    # by rank T T F F F F T T F F: two of two, and four of eight, have F1 2/3
+    labels = np.isin(np.arange(10), [0, 1, 6, 7])
+    z = np.arange(1, 11)[:, None]
+    falling = rank_scores(sorted_columns(z), labels, np.array([-1]))
+    rising = rank_scores(sorted_columns(11 - z), labels, np.array([1]))
+    assert (falling.f1[0], rising.f1[0]) == (2 / 3, 2 / 3)
+    assert (falling.threshold[0], rising.threshold[0]) == (3, 9)
+
+
 def test_one_class_has_no_scores():
     labels = np.zeros((3, 2), bool)
     labels[1, 1] = True
