@@ -23,6 +23,7 @@ from probes.config import ProbeConfig
 from probes.families import family_specific
 from probes.feature_sets import LATENTS, feature_sets
 from probes.features import Features
+from probes.frames import records
 from probes.frozen import frozen
 from probes.inputs import Inputs, groups
 from probes.interplm import interplm
@@ -143,11 +144,12 @@ def _compare(inputs: Inputs, features: Features, tables: _Collected) -> None:
                 if c.level == "protein" and c.name.startswith(FAMILY)]  # fmt: skip
     if "families" in config.protocols and families:
         table = family_specific(features, families, inputs.rows, inputs.split.is_test)
+        specific = [row for row in records(table) if row["specific"]]
         tables.families.append(_named(table, features=features.name))
         tables.found.append({
             "protocol": "families", "features": features.name, "concepts_tested": len(families),
-            "concepts_found": table.loc[table["specific"], "family"].nunique(),
-            "features_found": int(table["specific"].sum()),
+            "concepts_found": len({row["family"] for row in specific}),
+            "features_found": len(specific),
         })  # fmt: skip
 
 
@@ -197,15 +199,15 @@ def _frozen_of_proteins(
 
 
 def _count_found(protocol: str, name: str, best: pd.DataFrame) -> dict[str, Any]:
-    found = best[
-        (best["f1_validation"] > FOUND_ABOVE) & (best["f1_test"] > FOUND_ABOVE)
-        & (best["q"] < MAX_Q)
+    found = [
+        row for row in records(best)
+        if min(row["f1_validation"], row["f1_test"]) > FOUND_ABOVE and row["q"] < MAX_Q
     ]  # fmt: skip
-    letters = found["kind"].isin(list(IDENTITY))
     return {
         "protocol": protocol, "features": name, "concepts_tested": len(best),
-        "concepts_found": len(found), "concepts_found_beyond_letters": int((~letters).sum()),
-        "features_found": found["feature"].nunique(),
+        "concepts_found": len(found),
+        "concepts_found_beyond_letters": sum(row["kind"] not in IDENTITY for row in found),
+        "features_found": len({row["feature"] for row in found}),
     }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from probes.config import ProbeConfig
 from probes.frozen import Parts
 from probes.mmseqs import mmseqs_clusters
 from probes.rows import ProteinRows
-from probes.splits import Split, read_clusters, split_proteins
+from probes.splits import PARTS, Split, read_clusters, split_proteins
 from saejax.checkpoint import LoadedSAE, load_sae
 from saejax.evaluate import row_blocks
 from saejax.latent_store import LatentStore
@@ -97,8 +97,8 @@ class Inputs:
     def parts(self, members: Sequence[Concept]) -> Parts:
         """Rows of the parts on which concepts with the same definition are known."""
         known = members[0].defined_rows(self.rows)
-        rows = [known & self.split.rows_in(self.rows, p) for p in ("train", "validation", "test")]
-        return Parts(*rows, self.cluster)
+        train, validation, test = (known & self.split.rows_in(self.rows, p) for p in PARTS)
+        return Parts(train, validation, test, self.cluster)
 
     def activations(self) -> Float[np.ndarray, "rows d_model"]:
         """The parent's activations of every row, float32, in memory."""

@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Int
 
 from probes.concepts import Concept
 from probes.features import Features
+from probes.frames import where
 from probes.occurrences import Occurrences, at_least, levels_of
 from saejax.latents import LatentColumns
 
@@ -46,17 +47,17 @@ class InterPLM:
     def found(self, column: str = "f1_test") -> pd.DataFrame:
         """Pairs above :data:`FOUND_ABOVE` on validation and in ``column``."""
         high = (self.pairs["f1_validation"] > FOUND_ABOVE) & (self.pairs[column] > FOUND_ABOVE)
-        return self.pairs[high]
+        return where(self.pairs, high)
 
     def summary(self) -> dict[str, int]:
         """Numbers of concepts and latents found, frozen and as they count."""
         frozen, theirs = self.found(), self.found("f1_test_repicked")
         return {
             "concepts_tested": int(self.kept.sum()),
-            "concepts_found": frozen["concept"].nunique(),
-            "features_found": frozen["feature"].nunique(),
-            "concepts_found_repicked": theirs["concept"].nunique(),
-            "features_found_repicked": theirs["feature"].nunique(),
+            "concepts_found": len(set(frozen["concept"])),
+            "features_found": len(set(frozen["feature"])),
+            "concepts_found_repicked": len(set(theirs["concept"])),
+            "features_found_repicked": len(set(theirs["feature"])),
         }
 
 

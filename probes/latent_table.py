@@ -56,9 +56,11 @@ def latent_table(inputs: Inputs, associations: pd.DataFrame) -> pd.DataFrame:
     best = _annotations(inputs)
     table = kinds.join(best)
     if len(associations):
-        q = associations.set_index(["feature", "concept"])["q"]
-        keys = pd.MultiIndex.from_arrays([table.index, table["concept"]])
-        table["q"] = q[~q.index.duplicated()].reindex(keys).to_numpy()
+        q = pd.DataFrame(associations[["feature", "concept", "q"]]).astype({"concept": str})
+        table = table.reset_index().merge(
+            q.rename(columns={"feature": "latent"}), on=["latent", "concept"], how="left"
+        )
+        return table
     return table.reset_index()
 
 

@@ -58,5 +58,5 @@ def pooled_concept(concept: Concept, rows: ProteinRows) -> Concept:
 def protein_parts(concept: Concept, split: Split) -> Parts:
     """Parts of the split among the proteins where a concept is defined."""
     _, cluster = np.unique(np.asarray(split.clusters), return_inverse=True)
-    rows = [concept.defined & (split.part == i) for i in range(len(PARTS))]
-    return Parts(*rows, cluster.astype(np.int32))
+    train, validation, test = (concept.defined & (split.part == i) for i in range(len(PARTS)))
+    return Parts(train, validation, test, cluster.astype(np.int32))

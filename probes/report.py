@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from extract.errors import UserError
 from extract.files import write_atomically, write_json_atomically
 from probes.evaluate import ProbeResults
+from probes.frames import records, where
 
 SUMMARY = "summary.json"
 """Written last: a folder that has it is whole."""
@@ -70,13 +70,13 @@ def by_concept(best: pd.DataFrame) -> pd.DataFrame:
     """
     shared = ["base_rate", "f1_all_positive", "n_positive_train", "n_positive_validation",
               "n_positive_test", "n_clusters_test", "n_occurrences_test"]  # fmt: skip
-    first = best[best["features"] == best["features"].iloc[0]]
-    table = first[["concept", "kind", *shared]].set_index("concept")
+    first = where(best, best["features"] == best["features"].iloc[0])
+    table = pd.DataFrame(first[["concept", "kind", *shared]]).set_index("concept")
     for features, prefix in PREFIX.items():
-        rows = best[best["features"] == features]
+        rows = where(best, best["features"] == features)
         if rows.empty:
             continue
-        own = rows.set_index("concept")[list(SCORES)].rename(columns=SCORES)
+        own = pd.DataFrame(rows.set_index("concept")[list(SCORES)]).rename(columns=SCORES)
         own.columns = [prefix if name == "id" else f"{prefix}_{name}" for name in own.columns]
         table = table.join(own)
     return table.reset_index()
@@ -106,18 +106,13 @@ def top_list(results: ProbeResults, *, n_precise: int = 3) -> str:
                       *_found_lines(results), *_honest_lines(results)])  # fmt: skip
 
 
-def _records(table: pd.DataFrame, keep: Any = None) -> list[dict[str, Any]]:
-    kept = table if keep is None else pd.DataFrame(table.loc[keep])
-    return [{str(k): v for k, v in row.items()} for row in kept.to_dict(orient="records")]
-
-
 def _f1_lines(results: ProbeResults) -> list[str]:
     lines = [
         "Best latent against best raw neuron (F1 on test proteins, 95 % interval over clusters):",
         f"{'concept':<28} {'latent':>7} {'F1':>6} {'interval':>13} {'prec':>6} {'rec':>6}"
         f" {'neuron F1':>10} {'all positive':>13}",
     ]
-    for row in _records(by_concept(results.best)):
+    for row in records(by_concept(results.best)):
         neuron = f"{row['neuron_f1']:.3f}" if "neuron_f1" in row else "-"
         lines.append(
             f"{row['concept']:<28.28} {row['latent']:>7} {row['latent_f1']:6.3f} "
@@ -130,7 +125,7 @@ def _f1_lines(results: ProbeResults) -> list[str]:
 
 def _found_lines(results: ProbeResults) -> list[str]:
     lines = ["", "Concepts found (F1 above a half on validation and on test), by protocol:"]
-    for row in _records(results.found):
+    for row in records(results.found):
         lines.append(
             f"{row['protocol']:<20} {row['features']:<22} {row['concepts_found']:>5.0f} of "
             f"{row['concepts_tested']:.0f}"
@@ -143,7 +138,9 @@ def _coverage_line(coverage: pd.DataFrame, concept: str) -> list[str]:
         f"  {row['taken']} latents that are each right at least 80 % of the time cover "
         f"{100 * row['recall_test']:.0f} % of it together, with precision "
         f"{row['precision_test']:.2f}."
-        for row in (_records(coverage, coverage["concept"] == concept) if len(coverage) else [])
+        for row in (
+            records(where(coverage, coverage["concept"] == concept)) if len(coverage) else []
+        )
     ]
 
 
@@ -159,7 +156,7 @@ def _precise_lines(results: ProbeResults, n: int) -> list[str]:
         f"{'concept':<28} {'firing':>7} {'latent':>7} {'precision':>9} {'identity':>9} "
         f"{'neighbours':>10} {'base':>6} {'residues':>8} {'proteins':>8}",
     ]
-    for row in _records(table, table["rank"] <= n):
+    for row in records(where(table, table["rank"] <= n)):
         lines.append(
             f"{row['concept']:<28.28} {row['firing']:>7} {row['latent']:>7} "
             f"{row['test_precision']:9.3f} {row['test_expected_precision']:9.3f} "
@@ -183,7 +180,7 @@ def _honest_lines(results: ProbeResults) -> list[str]:
             f"raw neuron {row.get('neuron_f1', float('nan')):.2f}, calling everything {name} "
             f"{row['f1_all_positive']:.2f}.",
         ]
-        probes = _records(sparse, sparse["concept"] == name) if len(sparse) else []
+        probes = records(where(sparse, sparse["concept"] == name)) if len(sparse) else []
         for probe in probes[-1:]:  # the most latents
             lines.append(
                 f"  {probe['k']} latents together reach AUROC {probe['latents_auroc']:.2f}; all "

@@ -7,6 +7,7 @@ import numpy as np
 
 from extract.alphabet import residue_tokens
 from extract.fasta import Protein
+from probes.concepts import Concept, Level
 from probes.rows import ProteinRows
 from saejax.latents import StoreLatents
 
@@ -71,9 +72,7 @@ def dssp_table(proteins, seed=0) -> str:
     return "\n".join(lines) + "\n"
 
 
-def make_concept(name, spans, n_proteins, *, kind="own", level="residue", defined=None):
+def make_concept(name, spans, n_proteins, *, level: Level = "residue", defined=None):
     """A concept from row spans, defined in all proteins unless said."""
-    from probes.concepts import Concept
-
     everywhere = np.ones(n_proteins, bool) if defined is None else np.asarray(defined)
-    return Concept(name, kind, np.asarray(spans, np.int64).reshape(-1, 2), everywhere, level)
+    return Concept(name, "own", np.asarray(spans, np.int64).reshape(-1, 2), everywhere, level)

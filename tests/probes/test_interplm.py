@@ -82,7 +82,9 @@ def test_blocks_of_features_make_no_difference(problem):
     z, _, concepts, validation, test = problem
 
     class OneByOne(SparseFeatures):
-        at_once = 1
+        @property
+        def at_once(self):
+            return 1
 
     whole = interplm(SparseFeatures("a", columns_of(z)), concepts, validation, test)
     parts = interplm(OneByOne("a", columns_of(z)), concepts, validation, test)

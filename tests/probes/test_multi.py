@@ -61,4 +61,3 @@ def test_first_latent_of_the_sparse_probe_has_the_largest_correlation():
     correlation = [abs(np.corrcoef(column, labels)[0, 1]) for column in dense.T]
     assert correlation[0] > correlation[1] + 0.1
     assert choose_latents(sorted_columns(dense), labels, 1) == [0]
-

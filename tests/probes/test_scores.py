@@ -127,9 +127,9 @@ def test_one_class_has_no_scores():
     labels = np.zeros((3, 2), bool)
     labels[1, 1] = True
     found = rank_scores(sorted_columns([[1], [2], [3]]), labels)
-    for scores in found:
-        assert np.isnan(scores[:, 0]).all()
-        assert np.isfinite(scores[:, 1]).all()
+    for each in found:
+        assert np.isnan(each[:, 0]).all()
+        assert np.isfinite(each[:, 1]).all()
     at = score_at(sorted_columns([[1], [2], [3]]), labels, np.ones((1, 2)), found.threshold)
     assert at.n_predicted.tolist() == [[0, 2]]
 
