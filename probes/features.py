@@ -1,7 +1,7 @@
 """What is probed, in one form: the latents of an SAE, and what they must beat.
 
 Raw neurons and principal components are dense, and fire with either sign. Each becomes a column of
-values ≥ 0, shifted by its smallest; a column's ranks, and so every threshold, AUROC and 1-D probe,
+values > 0, shifted by its smallest; a column's ranks, and so every threshold, AUROC and 1-D probe,
 stay as they are.
 """
 
@@ -115,18 +115,21 @@ class DenseFeatures:
     """Columns of a dense matrix that is held in memory, such as the parent's neurons."""
 
     def __init__(self, name: str, x: Float[np.ndarray, "rows features"]) -> None:
-        """Name them."""
-        self.name, self.x = name, x
+        """Name them; each is shifted by its smallest value."""
+        self.name = name
+        self.x_T = np.ascontiguousarray(x.T, dtype=np.float32)
+        low, high = self.x_T.min(axis=1), self.x_T.max(axis=1)
+        self.x_T -= (low - np.maximum(1e-6 * (high - low), 1e-30))[:, None]
 
     @property
     def n_features(self) -> int:
         """Columns."""
-        return self.x.shape[1]
+        return self.x_T.shape[0]
 
     @property
     def n_rows(self) -> int:
         """Residues."""
-        return self.x.shape[0]
+        return self.x_T.shape[1]
 
     @property
     def at_once(self) -> int:
@@ -134,15 +137,11 @@ class DenseFeatures:
         return DENSE_AT_ONCE
 
     def columns(self, first: int, last: int) -> LatentColumns:
-        """See :class:`Features`; the smallest value of a column is 0 and left out."""
-        block = self.x[:, first:last].T
-        shifted = block - block.min(axis=1, keepdims=True)
-        feature, rows = np.nonzero(shifted > 0)
-        counts = np.bincount(feature, minlength=last - first)
-        values = shifted[feature, rows].astype(np.float32)
-        return LatentColumns(
-            np.append(0, np.cumsum(counts)), rows.astype(np.int32), values, self.n_rows
-        )
+        """See :class:`Features`; every row has an entry."""
+        n = last - first
+        rows = np.tile(np.arange(self.n_rows, dtype=np.int32), n)
+        indptr = np.arange(n + 1) * self.n_rows
+        return LatentColumns(indptr, rows, self.x_T[first:last].ravel(), self.n_rows)
 
 
 def principal_components(

@@ -43,8 +43,8 @@ class PooledFeatures:
 def pooled_features(features: Features, rows: ProteinRows) -> Features:
     """Each feature's largest value in each protein; a neuron's mean, which has both signs."""
     if isinstance(features, DenseFeatures):
-        sums = np.add.reduceat(features.x, rows.offsets[:-1], axis=0)
-        return DenseFeatures(features.name, sums / np.diff(rows.offsets)[:, None])
+        sums = np.add.reduceat(features.x_T, rows.offsets[:-1], axis=1)
+        return DenseFeatures(features.name, (sums / np.diff(rows.offsets)).T)
     return PooledFeatures(features, rows)
 
 
