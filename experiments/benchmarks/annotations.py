@@ -10,7 +10,8 @@ the file into concepts; its peak memory counts everything, Python and its librar
 JSON and TSV are made from the same records, with the fields that are read and no others.
 
 Command: ``python -m experiments.benchmarks.annotations`` (about 25 minutes on an idle core and 3 GB
-of disk for all three formats; ``--formats tsv`` is the shortest). Expected: under 4 GB each.
+of disk for all three formats; a tenth of the entries, ``--n-entries 57000``, takes 2 minutes).
+Expected: under 4 GB; measured 1.53 GB for the flat file, 0.56 GB for a tenth in each format.
 Writes ``annotations.json``.
 """
 
