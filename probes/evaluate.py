@@ -133,6 +133,7 @@ def _compare(inputs: Inputs, features: Features, tables: _Collected) -> None:
         moved = [
             shuffled_labels(c, inputs.rows, seed=config.seed + i)
             for i, c in enumerate(inputs.concepts)
+            if c.kind not in IDENTITY
         ]
         _frozen(inputs, features, moved, tables, dense, name="shuffled labels")
     _frozen_of_proteins(inputs, features, tables, dense)

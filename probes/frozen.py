@@ -22,7 +22,7 @@ from probes.concepts import Concept
 from probes.features import Features
 from probes.logistic import fit_logistic_1d
 from probes.occurrences import Occurrences
-from probes.scores import rank_scores, restrict, score_at
+from probes.scores import hits_of, rank_scores, restrict, score_at
 from probes.significance import Counts, bootstrap, false_discovery_rate, score_test
 from saejax.latents import LatentColumns
 
@@ -128,17 +128,8 @@ def _block(
     return _Table(
         fit.coef, fit.intercept, cut.threshold, cut.f1, chosen.f1, scored.precision, scored.recall,
         scored.f1, ranks.auroc, ranks.average_precision, scored.n_predicted, association.p,
-        association.z, _hits(inside["train"], labels["train"]),
+        association.z, hits_of(inside["train"], labels["train"]),
     )  # fmt: skip
-
-
-def _hits(columns: LatentColumns, labels: np.ndarray) -> Int[np.ndarray, "features concepts"]:
-    """Residues of each concept on which each feature fires."""
-    column = np.repeat(np.arange(len(columns.indptr) - 1), np.diff(columns.indptr))
-    return np.stack([
-        np.bincount(column[labels[columns.rows, c]], minlength=len(columns.indptr) - 1)
-        for c in range(labels.shape[1])
-    ], axis=1)  # fmt: skip
 
 
 def _pairs(whole: _Table, q: np.ndarray, concepts: Sequence[Concept]) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from probes.composition import expected_precision, neighbourhoods
 from probes.concepts import IDENTITY, Concept
 from probes.inputs import Inputs, groups
 from probes.kinds import latent_kinds
-from probes.scores import restrict
+from probes.scores import hits_of, restrict
 from probes.significance import Counts, bootstrap
 from saejax.latents import LatentColumns
 
@@ -102,13 +102,8 @@ def _of(
     inside = restrict(columns, keep)
     labels = np.stack([c.labels(rows.n_rows)[keep] for c in members], axis=1)
     residue, protein = rows.residue_class[keep], rows.protein_idx[keep]
-    column = np.repeat(np.arange(len(inside.indptr) - 1), np.diff(inside.indptr))
-    hits = np.stack([
-        np.bincount(column[labels[inside.rows, c]], minlength=len(inside.indptr) - 1)
-        for c in range(len(members))
-    ], axis=1)  # fmt: skip
     return _Of(
-        inside, np.diff(inside.indptr), hits,
+        inside, np.diff(inside.indptr), hits_of(inside, labels),
         expected_precision(inside, labels, residue, protein),
         expected_precision(inside, labels, residue, protein, context="neighbours",
                            neighbourhood=around[keep]),

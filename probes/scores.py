@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num, Shaped
+from scipy.sparse import csr_matrix
 from sklearn.metrics import roc_auc_score
 
 from probes.blocks import pair_blocks
@@ -73,6 +74,17 @@ def column_sums(
     """Exact integer sum over each column's entries (0 for an empty one)."""
     total = np.append(0, np.cumsum(values, dtype=np.int64))
     return total[indptr[1:]] - total[indptr[:-1]]
+
+
+def hits_of(
+    columns: LatentColumns, labels: Bool[np.ndarray, "rows concepts"]
+) -> Int[np.ndarray, "latents concepts"]:
+    """Rows of each concept on which each latent fires."""
+    fires = csr_matrix(
+        (np.ones(len(columns.rows), np.int32), columns.rows, columns.indptr),
+        (len(columns.indptr) - 1, columns.n_rows),
+    )
+    return fires @ labels.astype(np.int32)
 
 
 def rank_scores(

@@ -11,13 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.sparse import csr_matrix
 from scipy.special import ndtr
 from scipy.stats import false_discovery_control
 
+from probes.firing import block_bounds
 from saejax.latents import LatentColumns
 
-ENTRIES_AT_ONCE = 1 << 18
-"""Entries × concepts are held in memory for these many entries."""
+ENTRIES_AT_ONCE, CONCEPTS_AT_ONCE = 1 << 20, 64
+"""Held in memory together."""
 Z_CAP = 38.0
 """P-values below 1e-315 would underflow; their order is lost, not their significance."""
 
@@ -48,45 +50,77 @@ def score_test(
         labels: concepts.
         cluster: 0 … n−1, the homology cluster of each row.
     """
-    n_rows, n_concepts = labels.shape
-    n_clusters = int(cluster.max(initial=-1)) + 1
-    rate = labels.mean(axis=0)
-    of_cluster = np.zeros((n_clusters, n_concepts))
-    for j in range(n_concepts):
-        of_cluster[:, j] = np.bincount(cluster, labels[:, j], minlength=n_clusters)
-    of_cluster -= np.bincount(cluster, minlength=n_clusters)[:, None] * rate
-    everything = (of_cluster**2).sum(axis=0)
-    n_columns = len(columns.indptr) - 1
-    total, squares = np.zeros((n_columns, n_concepts)), np.zeros((n_columns, n_concepts))
-    mean = np.array([
-        columns.values[columns.indptr[j] : columns.indptr[j + 1]].sum(dtype=np.float64)
-        for j in range(n_columns)
-    ]) / n_rows  # fmt: skip
-    for j in range(n_columns):
-        rows, values = columns.column(j)
-        here, inverse = np.unique(cluster[rows], return_inverse=True)
-        fired = _sums_by_cluster(values, inverse, labels, rows, rate, len(here))
-        u = fired - mean[j] * of_cluster[here]
-        total[j] = fired.sum(axis=0)  # Σ_c −z̄ r_c is 0: the residuals sum to 0
-        elsewhere = everything - (of_cluster[here] ** 2).sum(axis=0)
-        squares[j] = (u**2).sum(axis=0) + mean[j] ** 2 * np.maximum(elsewhere, 0.0)
-    constant = (rate == 0) | (rate == 1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        z = np.where((squares > 0) & ~constant[None], total / np.sqrt(squares), 0.0)
-    z = np.clip(z, -Z_CAP, Z_CAP)
+    n_concepts, n_columns = labels.shape[1], len(columns.indptr) - 1
+    parts = [
+        _statistics(columns, labels[:, first : first + CONCEPTS_AT_ONCE], cluster)
+        for first in range(0, n_concepts, CONCEPTS_AT_ONCE)
+    ]
+    z = np.concatenate([np.zeros((n_columns, 0)), *parts], axis=1)
     return ScoreTest(z, 2 * ndtr(-np.abs(z)))
 
 
-def _sums_by_cluster(values, inverse, labels, rows, rate, n) -> np.ndarray:
-    """Σ z (y − ȳ) of one column's entries, for each of the clusters it fires in."""
-    order = np.argsort(inverse, kind="stable")
-    fired = np.zeros((n, labels.shape[1]))
-    for start in range(0, len(rows), ENTRIES_AT_ONCE):
-        some = order[start : start + ENTRIES_AT_ONCE]
-        weighted = values[some, None] * (labels[rows[some]] - rate)
-        first = np.flatnonzero(np.diff(inverse[some], prepend=-1))
-        fired[inverse[some][first]] += np.add.reduceat(weighted, first, axis=0)
-    return fired
+def _statistics(
+    columns: LatentColumns,
+    labels: Bool[np.ndarray, "rows concepts"],
+    cluster: Int[np.ndarray, " rows"],
+) -> Float[np.ndarray, "columns concepts"]:
+    """Z of a few concepts; 0 where there is none."""
+    n_columns, n_clusters = len(columns.indptr) - 1, int(cluster.max(initial=-1)) + 1
+    y = labels.astype(np.float32)
+    rate = labels.mean(axis=0)
+    size = np.bincount(cluster, minlength=n_clusters)
+    members = csr_matrix(
+        (np.ones(len(y), np.float32), (cluster, np.arange(len(y)))), (n_clusters, len(y))
+    )
+    of_cluster = (members @ y).astype(np.float64) - size[:, None] * rate
+    everything = (of_cluster**2).sum(axis=0)
+    total, squares = np.zeros((n_columns, len(rate))), np.zeros((n_columns, len(rate)))
+    for first, last in block_bounds(columns.indptr, max_entries=ENTRIES_AT_ONCE):
+        sums = _by_cluster(columns, first, last, cluster, n_clusters)
+        fired = (sums.matrix @ y).astype(np.float64) - sums.total[:, None] * rate
+        mean = np.bincount(sums.column, sums.total, minlength=last - first) / len(y)
+        here = of_cluster[sums.cluster]
+        u = fired - mean[sums.column][:, None] * here
+        of_column = csr_matrix(
+            (np.ones(len(u)), (sums.column, np.arange(len(u)))), (last - first, len(u))
+        )
+        # Σ_c −z̄ r_c is 0, since the residuals sum to 0: the total is that of the entries
+        total[first:last] = of_column @ fired
+        elsewhere = np.maximum(everything - of_column @ here**2, 0.0)
+        squares[first:last] = of_column @ u**2 + mean[:, None] ** 2 * elsewhere
+    constant = (rate == 0) | (rate == 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        z = np.where((squares > 0) & ~constant[None], total / np.sqrt(squares), 0.0)
+    return np.clip(z, -Z_CAP, Z_CAP)
+
+
+class _ByCluster(NamedTuple):
+    """Entries of a block of columns, gathered by column and cluster."""
+
+    matrix: csr_matrix
+    """Values, [column and cluster, rows]."""
+    total: Float[np.ndarray, " gathered"]
+    """Their sums."""
+    column: Int[np.ndarray, " gathered"]
+    """Column within the block."""
+    cluster: Int[np.ndarray, " gathered"]
+    """Cluster."""
+
+
+def _by_cluster(
+    columns: LatentColumns, first: int, last: int, cluster: np.ndarray, n_clusters: int
+) -> _ByCluster:
+    indptr = columns.indptr[first : last + 1]
+    entries = slice(int(indptr[0]), int(indptr[-1]))
+    rows, values = columns.rows[entries], columns.values[entries]
+    key = np.repeat(np.arange(last - first), np.diff(indptr)) * n_clusters + cluster[rows]
+    order = np.argsort(key, kind="stable")
+    key = key[order]
+    starts = np.flatnonzero(np.diff(key, prepend=-1))
+    ends = np.append(starts, len(key))
+    matrix = csr_matrix((values[order], rows[order], ends), (len(starts), len(cluster)))
+    gathered, total = key[starts], matrix @ np.ones(len(cluster))
+    return _ByCluster(matrix, total, gathered // n_clusters, gathered % n_clusters)
 
 
 def false_discovery_rate(p: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
