@@ -134,14 +134,19 @@ def _found_lines(results: ProbeResults) -> list[str]:
 
 
 def _coverage_line(coverage: pd.DataFrame, concept: str) -> list[str]:
-    return [
-        f"  {row['taken']} latents that are each right at least 80 % of the time cover "
-        f"{100 * row['recall_test']:.0f} % of it together, with precision "
-        f"{row['precision_test']:.2f}."
-        for row in (
-            records(where(coverage, coverage["concept"] == concept)) if len(coverage) else []
-        )
-    ]
+    if coverage.empty:
+        return []
+    lines = []
+    for row in records(where(coverage, coverage["concept"] == concept)):
+        words = f"{row['taken']} latents that are right at least 80 % of the time cover"
+        if row["taken"]:
+            lines.append(
+                f"  {words} {100 * row['recall_test']:.0f} % of it together, with precision "
+                f"{row['precision_test']:.2f}."
+            )
+        else:
+            lines.append("  No latent is right at least 80 % of the time.")
+    return lines
 
 
 def _precise_lines(results: ProbeResults, n: int) -> list[str]:

@@ -16,8 +16,10 @@ from tests.probes.helpers import write
 
 ROOT = Path(__file__).parents[2]
 FILES = {
-    "latent_concepts.parquet", "precise_latents.csv", "probes.csv", "probes.parquet",
-    "sparse_probes.csv", "split.csv", "summary.json",
+    "associations.parquet", "best.csv", "coverage.csv", "families.csv", "found.csv",
+    "interplm.parquet", "interprot.csv", "latents", "latents.csv", "latents.parquet",
+    "precise_latents.csv", "probes.csv", "probes.parquet", "sparse_probes.csv", "split.csv",
+    "summary.json",
 }  # fmt: skip
 
 
@@ -36,6 +38,7 @@ def command(tiny_run, tiny_store, sources, tmp_path):
         "--min-proteins": 3,
         "--sparse-min-positives": 200,
         "--sparse-k": 2,
+        "--bootstrap": 50,
     }
 
 
@@ -75,9 +78,9 @@ def test_tables_and_top_list(monkeypatch, capsys, command):
     assert "Split by homology cluster" in text
     assert "No single latent is 'helix'?" in text
     assert "2 latents together reach AUROC" in text
-    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
     call(monkeypatch, command)  # once more, over its own output
-    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
 
 
 def test_a_random_split_is_said(monkeypatch, capsys, command):
