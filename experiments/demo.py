@@ -156,6 +156,7 @@ def probe_step(config: DemoConfig) -> Step:
     flags = ["--run", str(run), "--activations", str(acts / "pdb"), str(acts / "swissprot")]
     flags += [word for flag, path in labels.items() for word in (flag, str(path))]
     flags += ["--out", str(out), "--min-positives", str(config.min_positives)]
+    flags += ["--baselines", "neurons", "shuffled labels"]  # the others take minutes more
     inputs = [run / "run.json", *labels.values()]
     return Step("what the latents know", ["probes", *flags], inputs, out / "summary.json")
 

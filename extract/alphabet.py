@@ -31,3 +31,15 @@ for _token_id, _token in enumerate(ESM_TOKENS):
 def residue_tokens(sequence: str) -> np.ndarray:
     """Token ids of a sequence's residues, without special tokens: int64 ``[L]``."""
     return _TOKEN_OF_BYTE[np.frombuffer(sequence.encode("ascii"), dtype=np.uint8)]
+
+
+RESIDUE_TYPES = (*AMINO_ACIDS, "other")
+"""What :func:`residue_types` gives the places of: the 20 amino acids, and B, Z, U, O, X."""
+
+_TYPE_OF_TOKEN = np.full(256, len(AMINO_ACIDS), dtype=np.uint8)
+_TYPE_OF_TOKEN[AMINO_ACID_TOKENS] = np.arange(len(AMINO_ACIDS))
+
+
+def residue_types(tokens: np.ndarray) -> np.ndarray:
+    """Places in :data:`RESIDUE_TYPES` of residues given as ESM tokens: uint8 ``[L]``."""
+    return _TYPE_OF_TOKEN[tokens]

@@ -7,6 +7,7 @@ import hashlib
 import importlib.metadata
 import io
 import json
+import math
 import os
 import zlib
 from collections.abc import Callable, Iterator
@@ -122,3 +123,32 @@ def open_text(
         ) from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not UTF-8 text ({error}); check the file") from error
+
+
+def without_nan(value: Any) -> Any:
+    """A JSON value whose numbers that are not finite are null, which every reader takes."""
+    if isinstance(value, dict):
+        return {key: without_nan(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def require_place_for(path: Path, kind: str) -> None:
+    """Refuse to write a JSON result over anything but an earlier one of its ``kind``.
+
+    Raises:
+        UserError: a folder, another file, or a name below a file.
+    """
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; give a file such as {path / kind}.json with --out")
+    parent = next(p for p in path.absolute().parents if p.exists())
+    if not parent.is_dir():
+        raise UserError(f"{path}: {parent} is a file, not a folder; give another --out")
+    if path.exists():
+        try:
+            found = json.loads(path.read_text()).get("kind")
+        except (ValueError, AttributeError):
+            found = None
+        if found != kind:
+            raise UserError(f"{path}: holds something else than {kind}; give another --out")

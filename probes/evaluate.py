@@ -1,251 +1,263 @@
-"""The protocol: choose on the select part, freeze, score once on the test part.
+"""``probe_run``: every protocol on the latents and on each baseline, and the tables they fill.
 
-Differs from InterPLM (thresholds picked on test) and InterProt (random split): see DESIGN.md.
+Each protocol is a function of its own with its paper: ours in ``probes/frozen.py``, InterPLM's in
+``probes/interplm.py``, InterProt's in ``probes/interprot.py``, family-specific latents in
+``probes/families.py``, k-sparse and dense probes in ``probes/multi.py``.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from extract.errors import UserError
-from extract.files import versions
-from extract.store import ActivationStore
-from probes.annotations import Annotations, Concept
+from probes.baselines import shuffled_labels
+from probes.concepts import IDENTITY, Concept
 from probes.config import ProbeConfig
-from probes.multi import auroc_of_latents, auroc_of_probe, choose_latents
-from probes.neurons import best_neurons
-from probes.precise import Part, PreciseLatents
-from probes.rows import ProteinRows
-from probes.scores import restrict
-from probes.single import probe_latents, probe_neuron
-from probes.splits import Split, read_clusters, split_proteins
-from saejax.checkpoint import LoadedSAE, load_sae
-from saejax.evaluate import row_blocks
-from saejax.latents import LatentColumns, StoreLatents, encode_store
+from probes.families import family_specific
+from probes.feature_sets import LATENTS, feature_sets
+from probes.features import Features
+from probes.frames import records
+from probes.frozen import frozen
+from probes.inputs import Inputs, groups
+from probes.interplm import interplm
+from probes.interprot import interprot
+from probes.latent_table import latent_table
+from probes.pooled import pooled_concept, pooled_features, protein_parts
+from probes.precise_tables import precise_tables
+from probes.sparse_probes import sparse_probes
+from probes.summary import provenance
 
-log = logging.getLogger(__name__)
+FOUND_ABOVE = 0.5
+"""F1 on validation and on test of a concept that counts as found, as InterPLM has it; ours also
+asks for a false discovery rate below ``MAX_Q``."""
+MAX_Q = 0.05
+
+FAMILY = ("Pfam", "InterPro", "family")
+"""Beginnings of the names of protein concepts that are families."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class ProbeResults:
-    """Everything ``python -m probes`` writes; the columns are documented in the README."""
+    """Everything ``python -m probes`` writes; docs/probes.md documents the columns."""
 
-    probes: pd.DataFrame
-    """One row per concept: best latent, best neuron, calling everything positive."""
-    latent_concepts: pd.DataFrame
-    """Every latent and concept: fit, threshold, F1 on both parts."""
-    precise_latents: pd.DataFrame
-    """Per concept the latents whose precision most exceeds what composition predicts."""
+    best: pd.DataFrame
+    """Our protocol: one row per concept and set of features."""
+    associations: pd.DataFrame
+    """Our protocol: every latent × concept that occur together in training."""
+    found: pd.DataFrame
+    """Concepts found, by protocol and set of features."""
+    interplm: pd.DataFrame
+    """Pairs found by InterPLM's protocol, frozen or picked again, by set of features."""
+    interprot: pd.DataFrame
+    """Best F1 of each concept by InterProt's protocol, by set of features."""
+    families: pd.DataFrame
+    """Family-specific features, by set of features."""
     sparse_probes: pd.DataFrame
-    """Test AUROC of k latents together, and of all raw dimensions."""
+    """Test AUROC and average precision of k latents together, and of all raw dimensions."""
+    precise_latents: pd.DataFrame
+    """Per concept the latents whose precision most exceeds what residues alone predict."""
+    coverage: pd.DataFrame
+    """How many precise latents cover each concept."""
+    latents: pd.DataFrame
+    """One row per latent: its kind, its best annotation with intervals."""
     split: pd.DataFrame
     """id, cluster, part."""
     summary: dict[str, Any]
     """Provenance and counts."""
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Concepts defined on the same rows, and those rows in either part."""
-
-    concepts: Sequence[Concept]
-    rows_select: np.ndarray
-    rows_test: np.ndarray
-    select: Part
-    test: Part
+    folder: Path
+    """Where the latent store is, and the tables go."""
 
 
 @dataclass
-class _Tables:
-    """Rows collected so far."""
+class _Collected:
+    """Rows so far."""
 
-    probes: list[dict] = field(default_factory=list)
-    latent_concepts: list[pd.DataFrame] = field(default_factory=list)
-    precise: list[dict] = field(default_factory=list)
-    sparse: list[dict] = field(default_factory=list)
+    best: list[pd.DataFrame] = field(default_factory=list)
+    associations: list[pd.DataFrame] = field(default_factory=list)
+    found: list[dict] = field(default_factory=list)
+    interplm: list[pd.DataFrame] = field(default_factory=list)
+    interprot: list[dict] = field(default_factory=list)
+    families: list[pd.DataFrame] = field(default_factory=list)
 
 
 def probe_run(config: ProbeConfig) -> ProbeResults:
-    """Run every probe of ``config`` without writing anything.
+    """Run every protocol of ``config``; writes nothing but the latent store in its folder.
 
     Raises:
         UserError: stores, run, annotations or clusters do not fit, or no concept has enough
             positives.
     """
-    loaded = load_sae(config.run)
-    stores = [ActivationStore.open(path) for path in config.activations]
-    for store in stores:
-        loaded.require_store(store)
-    rows = ProteinRows.from_stores(stores)
-    clusters = None if config.clusters is None else read_clusters(config.clusters)
-    split = split_proteins(
-        [p.id for p in rows.proteins],
-        clusters,
-        seed=config.seed,
-        test_fraction=config.test_fraction,
-    )
-    annotations = Annotations.load(rows, dssp=config.dssp, swissprot=config.swissprot)
-    is_test = split.test_rows(rows)
-    kept, skipped = _enough_positives(annotations.concepts, is_test, config.min_positives)
-    columns = _encode(loaded, stores)
-    x = np.concatenate([block for store in stores for block in row_blocks(store)])
-    tables = _Tables()
-    with (
-        tqdm(total=len(kept), desc="concepts", unit="concept", disable=None) as bar,
-        threadpool_limits(1),  # the products are small: BLAS threads would only wait on each other
-    ):
-        for group in _groups(kept, rows, columns, is_test):
-            _probe_group(config, group, x, tables, bar)
-    order = {c.name: i for i, c in enumerate(kept)}
+    inputs = Inputs.of(config)
+    tables = _Collected()
+    with threadpool_limits(1):  # the products are small: BLAS threads would only wait on each other
+        for features in feature_sets(inputs):
+            _compare(inputs, features, tables)
+        precise, coverage = precise_tables(inputs)
+        sparse = sparse_probes(inputs) if "k-sparse" in config.protocols else pd.DataFrame()
+        associations = _joined(tables.associations)
+        latents = latent_table(inputs, associations)
     return ProbeResults(
-        _frame(tables.probes, order),
-        pd.concat(tables.latent_concepts, ignore_index=True),
-        _frame(tables.precise, order),
-        _frame(tables.sparse, order),
-        split.table(),
-        _summary(config, loaded, stores, annotations, split, skipped),
+        best=_joined(tables.best),
+        associations=associations,
+        found=pd.DataFrame(tables.found),
+        interplm=_joined(tables.interplm),
+        interprot=pd.DataFrame(tables.interprot),
+        families=_joined(tables.families),
+        sparse_probes=sparse,
+        precise_latents=precise,
+        coverage=coverage,
+        latents=latents,
+        split=inputs.split.table(),
+        summary=provenance(inputs),
+        folder=config.folder,
     )
 
 
-def _frame(table: list[dict], order: dict[str, int]) -> pd.DataFrame:
-    frame = pd.DataFrame(table)
-    if frame.empty:
-        return frame
-    rank = [order[name] for name in frame["concept"]]
-    return frame.iloc[np.argsort(rank, kind="stable")].reset_index(drop=True)
+def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def _enough_positives(
-    concepts: Sequence[Concept], is_test: np.ndarray, minimum: int
-) -> tuple[list[Concept], list[dict]]:
-    """Concepts with ``minimum`` positives and negatives in each part; counts of the others."""
-    kept, skipped = [], []
-    for concept in concepts:
-        counts = {}
-        for part, inside in (("select", ~is_test), ("test", is_test)):
-            n_pos = int((concept.labels & inside).sum())
-            counts[f"n_positive_{part}"] = n_pos
-            counts[f"n_negative_{part}"] = int((concept.defined & inside).sum()) - n_pos
-        if min(counts.values()) >= minimum:
-            kept.append(concept)
-        else:
-            skipped.append({"concept": concept.name, "kind": concept.kind} | counts)
-    if not kept:
-        raise UserError(
-            f"no concept has {minimum} positive and negative residues in each part of the split; "
-            "give more proteins or lower --min-positives"
-        )
-    return kept, skipped
-
-
-def _encode(loaded: LoadedSAE, stores: Sequence[ActivationStore]) -> LatentColumns:
-    parts = [encode_store(loaded.sae, store) for store in stores]
-    return StoreLatents(
-        np.concatenate([p.values for p in parts]),
-        np.concatenate([p.indices for p in parts]),
-        loaded.config.d_sae,
-    ).by_latent()
-
-
-def _groups(
-    concepts: Sequence[Concept], rows: ProteinRows, columns: LatentColumns, is_test: np.ndarray
-) -> Iterator[_Group]:
-    by_mask: dict[bytes, list[Concept]] = {}
-    for concept in concepts:
-        by_mask.setdefault(np.packbits(concept.defined).tobytes(), []).append(concept)
-    for members in by_mask.values():
-        defined = members[0].defined
-        keep = defined & ~is_test, defined & is_test
-        parts = [
-            Part(restrict(columns, k), rows.residue_class[k], rows.protein_idx[k]) for k in keep
+def _compare(inputs: Inputs, features: Features, tables: _Collected) -> None:
+    """All protocols on one set of features."""
+    config = inputs.config
+    dense = features.name in ("neurons", "principal components")
+    _frozen(inputs, features, inputs.concepts, tables, dense)
+    if features.name == LATENTS and "shuffled labels" in config.baselines:
+        moved = [
+            shuffled_labels(c, inputs.rows, seed=config.seed + i)
+            for i, c in enumerate(inputs.concepts)
+            if c.kind not in IDENTITY
         ]
-        yield _Group(members, *keep, *parts)
+        _frozen(inputs, features, moved, tables, dense, name="shuffled labels")
+    _frozen_of_proteins(inputs, features, tables, dense)
+    if "interplm" in config.protocols:
+        _interplm(inputs, features, tables)
+    if "interprot" in config.protocols:
+        _interprot(inputs, features, tables)
+    families = [c for c in inputs.annotations.concepts
+                if c.level == "protein" and c.name.startswith(FAMILY)]  # fmt: skip
+    if "families" in config.protocols and families:
+        table = family_specific(features, families, inputs.rows, inputs.split.is_test)
+        specific = [row for row in records(table) if row["specific"]]
+        tables.families.append(_named(table, features=features.name))
+        tables.found.append({
+            "protocol": "families", "features": features.name, "concepts_tested": len(families),
+            "concepts_found": len({row["family"] for row in specific}),
+            "features_found": len(specific),
+        })  # fmt: skip
 
 
-def _probe_group(
-    config: ProbeConfig, group: _Group, x: np.ndarray, tables: _Tables, bar: tqdm
+def _frozen(
+    inputs: Inputs,
+    features: Features,
+    concepts: Sequence[Concept],
+    tables: _Collected,
+    dense: bool,
+    name: str | None = None,
 ) -> None:
-    x_select, x_test = x[group.rows_select], x[group.rows_test]
-    labels = np.stack([c.labels[group.rows_select] for c in group.concepts], axis=1)
-    neurons = best_neurons(x_select, labels)
-    precise = None
-    if any(c.kind != "amino acid" for c in group.concepts):
-        precise = PreciseLatents(
-            group.select, group.test,
-            min_fires=config.min_fires, min_proteins=config.min_proteins,
+    """Our protocol; pairs are kept of the true labels of latents alone."""
+    name = name or features.name
+    best = []
+    for members in _bar(list(groups(concepts)), f"frozen: {name}"):
+        done = frozen(
+            features, members, inputs.parts(members), either_sign=dense,
+            n_draws=inputs.config.bootstrap, seed=inputs.config.seed,
         )  # fmt: skip
-    for concept, neuron in zip(group.concepts, neurons, strict=True):
-        name = {"concept": concept.name, "kind": concept.kind}
-        y, y_test = concept.labels[group.rows_select], concept.labels[group.rows_test]
-        row, table = probe_latents(group.select.columns, y, group.test.columns, y_test)
-        row |= probe_neuron(neuron, x_select, y, x_test, y_test)
-        tables.probes.append(name | row)
-        tables.latent_concepts.append(pd.DataFrame(name, index=table.index).join(table))
-        if precise is not None and concept.kind != "amino acid":
-            ranked = precise.rank(y, y_test, config.n_precise)
-            tables.precise += [name | row for row in ranked]
-            if min(y.sum(), y_test.sum()) > config.sparse_min_positives:
-                latents = choose_latents(group.select.columns, y, config.sparse_k)
-                tables.sparse.append(name | {
-                    "k": len(latents),
-                    "latents": " ".join(map(str, latents)),
-                    "latents_auroc": auroc_of_latents(
-                        group.select.columns, y, group.test.columns, y_test, latents
-                    ),
-                    "dense_auroc": auroc_of_probe(x_select, y, x_test, y_test),
-                    "n_positive_select": int(y.sum()),
-                    "n_positive_test": int(y_test.sum()),
-                    "base_rate_test": float(y_test.mean()),
-                })  # fmt: skip
-        bar.update()
+        best.append(done.best)
+        if name == LATENTS:
+            tables.associations.append(done.pairs)
+    table = _joined(best)
+    tables.best.append(_named(table, features=name))
+    tables.found.append(_count_found("frozen", name, table))
 
 
-def _summary(
-    config: ProbeConfig,
-    loaded: LoadedSAE,
-    stores: Sequence[ActivationStore],
-    annotations: Annotations,
-    split: Split,
-    skipped: list[dict],
-) -> dict[str, Any]:
-    plain = {f.name: _plain(getattr(config, f.name)) for f in fields(config)}
-    trained_on = loaded.store_manifest["source"]["sha256"]
-    same = [s.folder.name for s in stores if s.manifest["source"]["sha256"] == trained_on]
-    for name in same:
-        log.warning("%s: holds the very proteins that the SAE was trained on", name)
+def _frozen_of_proteins(
+    inputs: Inputs, features: Features, tables: _Collected, dense: bool
+) -> None:
+    """Our protocol on concepts of proteins: a protein's value is its residues' largest."""
+    if not inputs.protein_concepts:
+        return
+    pooled = pooled_features(features, inputs.rows)
+    best = []
+    for members in _bar(list(groups(inputs.protein_concepts)), f"proteins: {features.name}"):
+        done = frozen(
+            pooled, [pooled_concept(c, inputs.rows) for c in members],
+            protein_parts(members[0], inputs.split), either_sign=dense,
+            n_draws=inputs.config.bootstrap, seed=inputs.config.seed,
+        )  # fmt: skip
+        best.append(done.best)
+        if features.name == LATENTS:
+            tables.associations.append(done.pairs)
+    tables.best.append(_named(_joined(best), features=features.name))
+    tables.found.append(_count_found("frozen, proteins", features.name, _joined(best)))
+
+
+def _count_found(protocol: str, name: str, best: pd.DataFrame) -> dict[str, Any]:
+    found = [
+        row for row in records(best)
+        if min(row["f1_validation"], row["f1_test"]) > FOUND_ABOVE and row["q"] < MAX_Q
+    ]  # fmt: skip
     return {
-        "run": loaded.folder.resolve().name,
-        "sae": asdict(loaded.config),
-        "config": plain,
-        "stores": [
-            {"folder": s.folder.name}
-            | {key: s.manifest[key] for key in ("parent", "site", "source", "n_rows", "n_proteins")}
-            for s in stores
-        ],
-        "stores_the_sae_was_trained_on": same,
-        "split": {
-            "random": split.random,
-            "by": "protein, at random" if split.random else "homology cluster",
-            "n_clusters": len(set(split.clusters)),
-            "n_proteins_select": int((~split.is_test).sum()),
-            "n_proteins_test": int(split.is_test.sum()),
-        },
-        "annotations": annotations.summary(),
-        "skipped_concepts": skipped,
-        "versions": versions("numpy", "pandas", "scikit-learn", "biopython", "jax"),
-    }
+        "protocol": protocol, "features": name, "concepts_tested": len(best),
+        "concepts_found": len(found),
+        "concepts_found_beyond_letters": sum(row["kind"] not in IDENTITY for row in found),
+        "features_found": len({row["feature"] for row in found}),
+    }  # fmt: skip
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(v) for v in value]
-    return value.name if isinstance(value, Path) else value
+def _interplm(inputs: Inputs, features: Features, tables: _Collected) -> None:
+    total: dict[str, int] = defaultdict(int)
+    for members in groups([c for c in inputs.concepts if c.kind not in IDENTITY]):
+        parts = inputs.parts(members)
+        done = interplm(features, members, parts.validation, parts.test)
+        for key, n in done.summary().items():
+            total[key] += n
+        kept = pd.concat([done.found(), done.found("f1_test_repicked")])
+        kept = kept[~kept.index.duplicated()].sort_index()
+        kept = kept.assign(concept=[members[i].name for i in kept["concept"]])
+        tables.interplm.append(_named(kept, features=features.name))
+    for suffix, words in (("", "InterPLM, frozen"), ("_repicked", "InterPLM, as run")):
+        tables.found.append({
+            "protocol": words, "features": features.name,
+            "concepts_tested": total["concepts_tested"],
+            "concepts_found": total[f"concepts_found{suffix}"],
+            "features_found": total[f"features_found{suffix}"],
+        })  # fmt: skip
+
+
+def _interprot(inputs: Inputs, features: Features, tables: _Collected) -> None:
+    found = {"best_on_test": 0, "chosen_on_training": 0}
+    tested = 0
+    wanted = [c for c in inputs.concepts if c.kind not in IDENTITY]
+    for concept in _bar(wanted, f"InterProt's: {features.name}"):
+        row = interprot(features, concept, inputs.rows, inputs.split.clusters, inputs.split.is_test)
+        if row is None:
+            continue
+        tested += 1
+        for how in found:
+            found[how] += row[f"f1_{how}"] > FOUND_ABOVE
+        tables.interprot.append({"features": features.name, "concept": concept.name} | row)
+    for how, words in (("chosen_on_training", "InterProt, frozen"),
+                       ("best_on_test", "InterProt, as run")):  # fmt: skip
+        tables.found.append({
+            "protocol": words, "features": features.name, "concepts_tested": tested,
+            "concepts_found": int(found[how]),
+        })  # fmt: skip
+
+
+def _named(table: pd.DataFrame, **columns: str) -> pd.DataFrame:
+    """The table with constant columns in front."""
+    for at, (name, value) in enumerate(columns.items()):
+        table.insert(at, name, value)
+    return table
+
+
+def _bar(items: Sequence[Any], words: str) -> Any:
+    return tqdm(items, desc=words, disable=None)

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from sklearn.linear_model import LogisticRegression
 
-from probes.scores import auroc, dense_column
+from probes.scores import dense_column
 from saejax.latents import LatentColumns
 
 MAX_ITERATIONS = 25
@@ -73,28 +73,14 @@ def _refit(x: np.ndarray, y: np.ndarray, beta: np.ndarray) -> np.ndarray:
     return beta
 
 
-def auroc_of_latents(
-    select: LatentColumns,
-    labels_select: Bool[np.ndarray, " select_rows"],
-    test: LatentColumns,
-    labels_test: Bool[np.ndarray, " test_rows"],
-    latents: list[int],
-) -> float:
-    """Test AUROC of one scikit-learn logistic regression (C = 1) on some latents."""
-    x_select = np.column_stack([dense_column(select, j) for j in latents])
-    x_test = np.column_stack([dense_column(test, j) for j in latents])
-    return auroc_of_probe(x_select, labels_select, x_test, labels_test)
-
-
-def auroc_of_probe(
+def probe_scores(
     x_select: Float[np.ndarray, "select_rows columns"],
     labels_select: Bool[np.ndarray, " select_rows"],
     x_test: Float[np.ndarray, "test_rows columns"],
-    labels_test: Bool[np.ndarray, " test_rows"],
-) -> float:
-    """Test AUROC of scikit-learn's LogisticRegression (C = 1) on columns standardised by select."""
+) -> Float[np.ndarray, " test_rows"]:
+    """Log-odds on test of scikit-learn's LogisticRegression (C = 1), standardised by select."""
     mean, std = x_select.mean(axis=0), x_select.std(axis=0)
     std = np.where(std > 0, std, 1.0)
     model = LogisticRegression(C=1.0, max_iter=2000, tol=1e-3)
     model.fit((x_select - mean) / std, labels_select)
-    return auroc(labels_test, model.decision_function((x_test - mean) / std))
+    return model.decision_function((x_test - mean) / std)

@@ -6,7 +6,8 @@ precision is compared with::
     expected = Σ_a P(a | latent fires) · P(concept | a)
 
 where a runs over amino acids and P(concept | a) is that of the same part: on test, what an observer
-who knew only the residues, and how often each is in the concept *there*, would get right.
+who knew only the residues, and how often each is in the concept *there*, would get right. Beside it
+stands the same for an observer who also sees the two neighbours (``probes/composition.py``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from probes.composition import concept_given_residue, neighbour_rates
 from probes.rows import OTHER_RESIDUE
 from probes.scores import column_sums
 from saejax.latents import LatentColumns
@@ -33,6 +35,8 @@ class Part(NamedTuple):
     """``ProteinRows.residue_class``."""
     protein_idx: Int[np.ndarray, " rows"]
     """Protein of each row."""
+    neighbourhood: Int[np.ndarray, " rows"]
+    """``probes.composition.neighbourhoods``, made before rows were left out."""
 
 
 class Firing(NamedTuple):
@@ -46,15 +50,6 @@ class Firing(NamedTuple):
     """Different proteins."""
     composition: Float[np.ndarray, "d_sae classes"]
     """P(a | latent fires); zeros where it never fires."""
-
-
-def concept_given_residue(
-    labels: Bool[np.ndarray, " rows"], residue_class: Int[np.ndarray, " rows"]
-) -> Float[np.ndarray, " classes"]:
-    """P(concept | amino acid), the base rate for an amino acid that does not occur."""
-    n = np.bincount(residue_class, minlength=OTHER_RESIDUE + 1)
-    hits = np.bincount(residue_class[labels], minlength=OTHER_RESIDUE + 1)
-    return np.divide(hits, n, out=np.full(len(n), float(labels.mean())), where=n > 0)
 
 
 def firing(part: Part, threshold: Float[np.ndarray, " d_sae"]) -> Firing:
@@ -118,6 +113,8 @@ class PreciseLatents:
         excess[~self._supported] = -np.inf
         p_test = concept_given_residue(labels_test, self.test.residue_class)
         on_test = [_precision(f, labels_test, p_test) for f in self._on_test]
+        near_select = _rate_with_neighbours(self.select, labels_select)
+        near_test = _rate_with_neighbours(self.test, labels_test)
         table = []
         for firing_kind, levels in (("any", excess[:1]), ("strong", excess)):
             level, best = levels.argmax(axis=0), levels.max(axis=0)
@@ -132,7 +129,9 @@ class PreciseLatents:
                     "threshold_fraction": MAX_FRACTIONS[i],
                 }
                 row |= _row("select", self._on_select[i], chosen[i], labels_select, j)
+                row |= _neighbour_row("select", self._on_select[i], chosen[i], near_select, j)
                 row |= _row("test", self._on_test[i], on_test[i], labels_test, j)
+                row |= _neighbour_row("test", self._on_test[i], on_test[i], near_test, j)
                 table.append(row)
         return table
 
@@ -144,6 +143,25 @@ def _precision(
     hits = column_sums(labels[fires.columns.rows], fires.columns.indptr)
     n = np.where(fires.n_fires > 0, fires.n_fires, np.nan)
     return hits / n, np.where(fires.n_fires > 0, fires.composition @ p_concept, np.nan)
+
+
+def _rate_with_neighbours(part: Part, labels: np.ndarray) -> np.ndarray:
+    """P(concept | residue and neighbours) of each row, from other proteins."""
+    rates = neighbour_rates(labels[:, None], part.neighbourhood, part.protein_idx)
+    return rates.table[rates.row, 0]
+
+
+def _neighbour_row(
+    part: str, fires: Firing, values: tuple[np.ndarray, np.ndarray], rate: np.ndarray, j: int
+) -> dict[str, float]:
+    rows, _ = fires.columns.column(j)
+    precision = float(values[0][j])
+    expected = float(rate[rows].mean(dtype=np.float64)) if len(rows) else float("nan")
+    return {
+        f"{part}_expected_neighbours": expected,
+        f"{part}_excess_neighbours": precision - expected,
+        f"{part}_enrichment_neighbours": precision / expected if expected > 0 else float("nan"),
+    }
 
 
 def _row(

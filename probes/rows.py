@@ -26,6 +26,8 @@ class ProteinRows:
     """In row order, ids unique."""
     token_id: UInt8[np.ndarray, " rows"]
     """ESM token of every row."""
+    crop_lengths: frozenset[int] = frozenset()
+    """Lengths, in residues, at which a store cut longer proteins; one this long may be a prefix."""
 
     @classmethod
     def from_stores(cls, stores: Sequence[ActivationStore]) -> ProteinRows:
@@ -45,7 +47,10 @@ class ProteinRows:
                     )
                 home[protein.id] = store
                 proteins.append(protein)
-        return cls(proteins, np.concatenate([s.side_array("token_id") for s in stores]))
+        selections = [s.manifest["source"].get("selection", {}) for s in stores]
+        crops = {s["max_residues"] for s in selections if s.get("too_long") == "crop"}
+        tokens = np.concatenate([s.side_array("token_id") for s in stores])
+        return cls(proteins, tokens, frozenset(crops))
 
     @property
     def n_rows(self) -> int:
@@ -84,3 +89,11 @@ class ProteinRows:
     def slice_of(self, protein: int) -> slice:
         """Rows of one protein."""
         return slice(int(self.offsets[protein]), int(self.offsets[protein + 1]))
+
+    def protein_of(self, rows: Int[np.ndarray, " any"]) -> Int[np.ndarray, " any"]:
+        """Protein of the given rows, without a table of all rows."""
+        return np.searchsorted(self.offsets, rows, side="right") - 1
+
+    def may_be_cropped(self, protein: int) -> bool:
+        """Whether the stored sequence may be the beginning of a longer one."""
+        return len(self.proteins[protein].sequence) in self.crop_lengths

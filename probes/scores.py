@@ -5,22 +5,34 @@ Everything works on latents that are *sorted*: entries descending by value withi
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num, Shaped
+from scipy.sparse import csr_matrix
 from sklearn.metrics import roc_auc_score
 
+from probes.blocks import pair_blocks
+from probes.ranking import count_at_least, rank_block
 from saejax.latents import LatentColumns
 
 
-class Thresholds(NamedTuple):
-    """The F1-best cut of every column."""
+class RankScores(NamedTuple):
+    """How well the score sign · z ranks the rows, for every latent and concept.
 
-    threshold: Float[np.ndarray, " columns"]
-    """Positive where ``z >= threshold`` (sign > 0) or ``z < threshold`` (sign < 0)."""
-    f1: Float[np.ndarray, " columns"]
-    """F1 at that cut; 0 with an infinite threshold where a column offers no cut."""
+    NaN for a concept of one class only.
+    """
+
+    auroc: Float[np.ndarray, " latents *concepts"]
+    """Probability that a positive outscores a negative, ties counting half."""
+    average_precision: Float[np.ndarray, " latents *concepts"]
+    """Σ_n (R_n − R_n−1) P_n over the distinct scores, descending; no interpolation."""
+    f1: Float[np.ndarray, " latents *concepts"]
+    """The highest F1 of any cut; 0 where no cut finds a positive."""
+    threshold: Float[np.ndarray, " latents *concepts"]
+    """That cut: positive where ``z >= threshold`` (sign > 0) or ``z < threshold`` (sign < 0). Of
+    equals the strictest. Infinite where no cut finds a positive."""
 
 
 class Scores(NamedTuple):
@@ -37,17 +49,23 @@ class Scores(NamedTuple):
 
 
 def restrict(columns: LatentColumns, keep: Bool[np.ndarray, " rows"]) -> LatentColumns:
-    """The rows marked in ``keep``, renumbered from 0, sorted by value (descending) per column."""
+    """The rows marked in ``keep``, renumbered from 0, sorted by value (descending) per column.
+
+    Equal values stay in the order of their rows. Values become float32.
+    """
     kept = keep[columns.rows]
-    latent = np.repeat(np.arange(len(columns.indptr) - 1), np.diff(columns.indptr))[kept]
-    values = columns.values[kept].astype(np.float32)
-    new_row = np.cumsum(keep, dtype=np.int32) - 1
-    rows = new_row[columns.rows[kept]]
-    # Positive floats order like their bits: one integer sort does column and value together.
-    key = (latent.astype(np.uint64) << np.uint64(32)) | (~values.view(np.uint32)).astype(np.uint64)
-    order = np.argsort(key, kind="stable")
-    indptr = np.append(0, np.cumsum(np.bincount(latent, minlength=len(columns.indptr) - 1)))
-    return LatentColumns(indptr, rows[order], values[order], int(keep.sum()))
+    indptr = np.append(0, np.cumsum(column_sums(kept, columns.indptr)))
+    new_row = np.cumsum(keep, dtype=np.uint32) - np.uint32(1)
+    # Positive floats order like their bits: one integer sort does value and row together.
+    packed = (~columns.values[kept].astype(np.float32).view(np.uint32)).astype(np.uint64)
+    packed <<= np.uint64(32)
+    packed |= new_row[columns.rows[kept]]
+    for start, stop in pairwise(indptr.tolist()):
+        packed[start:stop].sort()
+    rows = packed.astype(np.uint32).view(np.int32)
+    packed >>= np.uint64(32)
+    values = (~packed.astype(np.uint32)).view(np.float32)
+    return LatentColumns(indptr, rows, values, int(keep.sum()))
 
 
 def column_sums(
@@ -58,67 +76,95 @@ def column_sums(
     return total[indptr[1:]] - total[indptr[:-1]]
 
 
-def best_f1_thresholds(
-    columns: LatentColumns,
-    labels: Bool[np.ndarray, " rows"],
-    sign: Num[np.ndarray, " columns"],
-) -> Thresholds:
-    """The cut of highest F1 among all that split the rows, in the direction of ``sign``.
+def hits_of(
+    columns: LatentColumns, labels: Bool[np.ndarray, "rows concepts"]
+) -> Int[np.ndarray, "latents concepts"]:
+    """Rows of each concept on which each latent fires."""
+    fires = csr_matrix(
+        (np.ones(len(columns.rows), np.int32), columns.rows, columns.indptr),
+        (len(columns.indptr) - 1, columns.n_rows),
+    )
+    return fires @ labels.astype(np.int32)
 
-    A 1-D logistic probe is monotone, so a threshold on its probability is one on z. Calling every
-    row positive is no cut; compare with :func:`f1_all_positive`. Of equals the strictest wins.
+
+def rank_scores(
+    columns: LatentColumns,
+    labels: Bool[np.ndarray, " rows *concepts"],
+    sign: Num[np.ndarray, " latents *concepts"] | None = None,
+) -> RankScores:
+    """AUROC, average precision and the F1-best cut of the score sign · z, exactly, for all pairs.
+
+    The first two equal scikit-learn's ``roc_auc_score`` and ``average_precision_score`` on the
+    dense column. A 1-D logistic probe is monotone, so a threshold on its probability is one on z.
+    Calling every row positive is no cut; compare with :func:`f1_all_positive`.
+
+    Only positive entries are visited: between two of them recall stands still, so that the best
+    cut is next to one, and AUROC and average precision are sums over positives.
 
     Args:
-        columns: sorted.
-        labels: True for the concept.
-        sign: of the probe's coefficient; 0 has no direction.
+        columns: sorted (:func:`restrict`), which all concepts share.
+        labels: True for the concept. With one axis, the scores have one axis too.
+        sign: direction of each probe, such as its coefficient's sign; 0 scores all rows the same.
+            All +1 if left out.
+
+    Raises:
+        ValueError: columns are not sorted; rows differ.
     """
-    counts = np.diff(columns.indptr)
-    n_pos, n_rows = int(labels.sum()), columns.n_rows
-    hits = np.cumsum(labels[columns.rows], dtype=np.int32)
-    starts = columns.indptr[:-1][counts > 0]
-    before = np.append(np.int32(0), hits)[columns.indptr[:-1]]
-    tp = hits - np.repeat(before, counts)
-    n = np.arange(1, len(hits) + 1, dtype=np.int32)
-    n -= np.repeat(columns.indptr[:-1], counts).astype(np.int32)
-    negative = np.repeat(sign < 0, counts)
-    f1 = np.where(negative, n_pos - tp, tp) / (np.where(negative, n_rows - n, n) + n_pos) * 2.0
-    last_of_ties = np.append(columns.values[1:] != columns.values[:-1], True)
-    last_of_ties[columns.indptr[1:][counts > 0] - 1] = True
-    f1[~last_of_ties | (n == n_rows)] = -1.0
-    threshold, best = np.full(len(counts), np.inf), np.zeros(len(counts))
-    if len(starts):
-        top = np.maximum.reduceat(f1, starts)
-        at = np.flatnonzero(f1 == np.repeat(top, counts[counts > 0]))
-        column = np.searchsorted(columns.indptr, at, side="right") - 1
-        column, first = np.unique(column, return_index=True)
-        usable = (sign[column] != 0) & (top >= 0)
-        threshold[column[usable]] = columns.values[at[first[usable]]]
-        best[column[usable]] = top[usable]
-    return Thresholds(threshold, best)
+    table = labels.reshape(len(labels), -1)
+    shape = len(columns.indptr) - 1, table.shape[1]
+    signs = np.ones(shape, np.int8) if sign is None else sign.reshape(shape)
+    found = np.empty((4, *shape))
+    for block in pair_blocks(columns, table):
+        here = (slice(None), block.latents, block.concepts)
+        found[here] = rank_block(block, signs[here[1:]].T).transpose(0, 2, 1)
+    return RankScores(*found.reshape(4, *shape[:1], *labels.shape[1:]))
 
 
 def score_at(
     columns: LatentColumns,
-    labels: Bool[np.ndarray, " rows"],
-    sign: Num[np.ndarray, " columns"],
-    threshold: Float[np.ndarray, " columns"],
+    labels: Bool[np.ndarray, " rows *concepts"],
+    sign: Num[np.ndarray, " latents *concepts"],
+    threshold: Float[np.ndarray, " latents *concepts"],
 ) -> Scores:
-    """Scores of every column at frozen thresholds (``Thresholds.threshold``'s rule)."""
-    fires = columns.values >= np.repeat(threshold, np.diff(columns.indptr))
-    predicted = column_sums(fires, columns.indptr)
-    tp = column_sums(fires & labels[columns.rows], columns.indptr)
-    n_pos = int(labels.sum())
-    flip = (sign < 0) & np.isfinite(threshold)
+    """Scores of every pair at frozen thresholds > 0 (``RankScores.threshold``'s rule).
+
+    Args:
+        columns: sorted (:func:`restrict`).
+        labels: True for the concept.
+        sign: direction of each probe.
+        threshold: infinite or NaN predicts nothing, in either direction.
+    """
+    table = labels.reshape(len(labels), -1)
+    shape = len(columns.indptr) - 1, table.shape[1]
+    n_pos = table.sum(axis=0)
+    cut = np.nan_to_num(threshold.reshape(shape), nan=np.inf, posinf=np.inf)
+    tp, predicted = np.zeros((2, *shape), dtype=np.int64)
+    for block in pair_blocks(columns, table):
+        here = block.latents, block.concepts
+        cuts = cut[here].T
+        tp[here] = block.hits(block.x[block.hit] >= cuts.ravel()[block.hit_pair]).T
+        predicted[here] = count_at_least(block, cuts).T
+    flip = (sign.reshape(shape) < 0) & np.isfinite(cut)
+    tp = np.where(flip, n_pos - tp, tp)
     predicted = np.where(flip, columns.n_rows - predicted, predicted)
-    return scores(np.where(flip, n_pos - tp, tp), predicted, n_pos)
+    found = scores(tp, predicted, n_pos)
+    return Scores(*(a.reshape(*shape[:1], *labels.shape[1:]) for a in found))
 
 
-def scores(tp: Any, predicted: Any, n_positives: int) -> Scores:
-    """Precision, recall and F1 from counts (numbers or arrays); ``n_positives`` > 0."""
+def scores(tp: Any, predicted: Any, n_positives: Any) -> Scores:
+    """Precision, recall and F1 from counts (numbers or arrays); recall NaN without positives."""
     tp, predicted = np.asarray(tp), np.asarray(predicted)
-    precision = np.divide(tp, predicted, out=np.full(tp.shape, np.nan), where=predicted > 0)
-    return Scores(precision, tp / n_positives, 2.0 * tp / (predicted + n_positives), predicted)
+    n_pos = np.broadcast_to(n_positives, tp.shape)
+
+    def ratio(a: Any, b: Any, otherwise: float) -> Any:
+        return np.divide(a, b, out=np.full(tp.shape, otherwise), where=b > 0)
+
+    return Scores(
+        ratio(tp, predicted, np.nan),
+        ratio(tp, n_pos, np.nan),
+        ratio(2.0 * tp, predicted + n_pos, 0.0),
+        predicted,
+    )
 
 
 def f1_all_positive(labels: Bool[np.ndarray, " rows"]) -> float:

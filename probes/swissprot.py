@@ -1,166 +1,127 @@
-"""Residue concepts from the feature table of a UniProtKB/Swiss-Prot flat file."""
+"""Entries of a UniProtKB flat file, ``.dat[.gz]``, by Biopython."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+import io
+import re
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from Bio import SwissProt
 from Bio.SeqFeature import ExactPosition
 from tqdm import tqdm
 
 from extract.errors import UserError
 from extract.files import open_text
-from probes.annotations import Concept, SourceReport
+from probes.concepts import Concept
+from probes.protein_labels import ec_numbers, families, terms_of
 from probes.rows import ProteinRows
+from probes.source_report import SourceReport
+from probes.uniprot import Entry, Feature, Unused, uniprot_concepts
 
-RENAMED = {
-    "METAL": "BINDING",
-    "NP_BIND": "BINDING",
-    "CA_BIND": "BINDING",
-    "HELIX": "HELIX (UniProt)",
-    "STRAND": "STRAND (UniProt)",
-    "TURN": "TURN (UniProt)",
-}
-"""Feature types by the name of their concept: releases before 2022_03 split BINDING in four; the
-structure types are marked because ``helix`` and ``strand`` are DSSP's."""
+MAX_RECORD = 1 << 26
+"""Letters of the longest record that is read; titin's has 1.5 million."""
 
-STRUCTURE = frozenset(RENAMED[name] for name in ("HELIX", "STRAND", "TURN"))
-"""Known only in proteins that have any of them; elsewhere nobody has looked."""
-
-BONDS = frozenset({"DISULFID", "CROSSLNK"})
-"""Their two positions are the ends of a bond; residues between them are not part of it."""
-
-NOT_RESIDUE_PROPERTIES = frozenset({
-    "CHAIN", "PEPTIDE", "INIT_MET",  # which part of the precursor is the product
-    "VAR_SEQ", "VARIANT", "MUTAGEN", "CONFLICT", "UNSURE",  # other sequences than this one
-    "NON_TER", "NON_CONS",  # how the sequence was obtained
-})  # fmt: skip
-"""Feature types left out (and counted), since they do not describe the residue itself."""
-
-Span = tuple[int, int]
+_LINE = 1 << 16
+_ACCESSION = re.compile(r"^AC   ([A-Z0-9]+);", re.M)
+_DATABASES = ("Pfam", "InterPro", "GO")
+_PARSE_ERRORS = (
+    ValueError, AssertionError, IndexError, KeyError, TypeError, AttributeError, OverflowError,
+    Warning,
+)  # fmt: skip
+"""What Biopython raises on a record that is none."""
 
 
 def swissprot_concepts(rows: ProteinRows, path: Path) -> tuple[list[Concept], SourceReport]:
-    """Every feature type as a concept, defined on the proteins of the file.
+    """Concepts of one flat file; see :func:`probes.uniprot.uniprot_concepts`."""
+    found, reports = uniprot_concepts(rows, [(path, "flat")])
+    return found, reports[0]
 
-    The file is streamed: memory holds the spans of matching proteins alone. Biopython gives
-    positions as Python's half-open, 0-based spans; that conversion from UniProt's 1-based,
-    inclusive positions is the only one in the project. A protein of the file without a feature of
-    some type is negative for it, except HELIX, STRAND and TURN (see ``STRUCTURE``). A feature at
-    an uncertain position is excluded and its concept is undefined in that protein.
+
+def read_flat_file(path: Path, wanted: Container[str]) -> Iterator[tuple[str, Entry | Unused]]:
+    """("record 3", entry) of every record; only those in ``wanted`` are parsed.
+
+    Biopython gives positions as Python's half-open, 0-based spans; this is where UniProt's
+    1-based, inclusive positions of a flat file are converted.
 
     Raises:
-        UserError: the file is damaged, an accession is repeated, a position lies outside its
-            sequence, or no protein matches.
+        UserError: a record is damaged, or there is none.
     """
-    report = SourceReport(path.name)
-    labels = _Labels(rows.n_rows)
-    seen: set[str] = set()
-    for number, record in _records(path):
-        accession = record.accessions[0]
-        where = f"{path}: record {number} ({accession})"
-        if accession in seen:
-            raise UserError(f"{where}: the accession occurs twice; remove one of the records")
-        seen.add(accession)
-        protein = report.match(rows, accession, record.sequence.upper())
-        if protein is not None:
-            labels.add(record, rows.slice_of(protein), where, report)
-    report.finish(path)
-    return labels.concepts(), report
-
-
-class _Labels:
-    """Spans of every feature type over the rows, and where they are known."""
-
-    def __init__(self, n_rows: int) -> None:
-        self.spans: dict[str, list[Span]] = defaultdict(list)
-        self.uncertain: dict[str, list[slice]] = defaultdict(list)
-        self.matched = np.zeros(n_rows, dtype=bool)
-        self.solved = np.zeros(n_rows, dtype=bool)
-
-    def add(self, record: Any, at: slice, where: str, report: SourceReport) -> None:
-        """Take the features of one record, whose protein has the rows ``at``."""
-        length = at.stop - at.start
-        self.matched[at] = True
-        for feature in record.features:
-            kind: str = feature.type
-            name = RENAMED.get(kind, kind)
-            if kind in NOT_RESIDUE_PROPERTIES:
-                report.left_out[kind] = report.left_out.get(kind, 0) + 1
+    last = "the start of the file"
+    number = 0
+    for number, text in enumerate(_records(path), start=1):
+        found = _ACCESSION.search(text)
+        if text.startswith("ID   ") and text.endswith("//\n") and found:
+            last = found.group(1)
+            if last not in wanted:
+                yield f"record {number}", Unused(last)
                 continue
-            if feature.location.ref is not None:
-                report.n_isoform += 1
-                continue
-            self.solved[at] |= name in STRUCTURE
-            spans = _spans(feature, len(record.sequence), where)
-            if spans is None:
-                report.uncertain[name] = report.uncertain.get(name, 0) + 1
-                self.uncertain[name].append(at)
-                continue
-            inside = [(start, min(end, length)) for start, end in spans if start < length]
-            report.n_beyond_crop += not inside
-            report.n_features += bool(inside)
-            self.spans[name] += [(at.start + start, at.start + end) for start, end in inside]
-
-    def concepts(self) -> list[Concept]:
-        """One concept per feature type, by name."""
-        found = []
-        for name in sorted({*self.spans, *self.uncertain}):
-            labels = np.zeros(len(self.matched), dtype=bool)
-            defined = (self.solved if name in STRUCTURE else self.matched).copy()
-            for start, end in self.spans[name]:
-                labels[start:end] = True
-            for protein in self.uncertain[name]:
-                defined[protein] = False
-            found.append(Concept(name, "uniprot", labels & defined, defined))
-        return found
-
-
-def _spans(feature: Any, length: int, where: str) -> list[Span] | None:
-    """Half-open 0-based spans of a feature; None when a position is uncertain."""
-    start, end = feature.location.start, feature.location.end
-    # by type: Biopython's UncertainPosition (``?9``) is a subclass of ExactPosition
-    if type(start) is not ExactPosition or type(end) is not ExactPosition:
-        return None
-    if not 0 <= start < end <= length:
-        raise UserError(
-            f"{where}: {feature.type} at {int(start) + 1}..{int(end)} lies outside the sequence "
-            f"of {length} residues; positions run from 1 to its length, correct the record"
-        )
-    if feature.type in BONDS:
-        return sorted({(int(start), int(start) + 1), (int(end) - 1, int(end))})
-    return [(int(start), int(end))]
-
-
-def _records(path: Path) -> Iterator[tuple[int, Any]]:
-    """(1-based number, Biopython record), with parse errors told by record."""
-    number, last = 0, "the start of the file"
-    with open_text(path) as text, tqdm(desc=path.name, unit="rec", disable=None) as bar:
-        parser = iter(SwissProt.parse(text))
-        while True:
-            try:
-                record = next(parser, None)
-            except UnicodeDecodeError:
-                raise
-            except (ValueError, AssertionError, IndexError, KeyError, TypeError) as error:
-                raise UserError(
-                    f"{path}: record {number + 1} (after {last}) is no UniProt flat-file record "
-                    f"({str(error).strip()[:120]}); give an uncut .dat file, plain or gzipped"
-                ) from error
-            if record is None:
-                break
-            number += 1
-            if not record.accessions or not record.sequence:
-                raise UserError(
-                    f"{path}: record {number} ({record.entry_name}) has no accession or no "
-                    "sequence; give a complete .dat file"
-                )
-            last = record.accessions[0]
-            yield number, record
-            bar.update()
+        record = _parse(text, f"{path}: record {number} (after {last})")
+        if not record.accessions or not record.sequence:
+            raise UserError(
+                f"{path}: record {number} ({record.entry_name}) has no accession or no "
+                "sequence; give a complete .dat file"
+            )
+        last = record.accessions[0]
+        yield f"record {number}", _entry(record)
     if not number:
         raise UserError(f"{path}: no record in the file; a flat-file record starts with an ID line")
+
+
+def _records(path: Path) -> Iterator[str]:
+    """Text from one ``//`` line to the next."""
+    lines: list[str] = []
+    size = 0
+    with open_text(path) as text, tqdm(desc=path.name, unit="rec", disable=None) as bar:
+        while line := text.readline(_LINE):
+            lines.append(line)
+            size += len(line)
+            if size > MAX_RECORD:
+                raise UserError(
+                    f"{path}: a record begins that has no '//' line within {MAX_RECORD:,} "
+                    "letters; give a UniProt flat file"
+                )
+            if line.startswith("//"):
+                yield "".join(lines).removesuffix("\n") + "\n"
+                lines, size = [], 0
+                bar.update()
+        if "".join(lines).strip():
+            yield "".join(lines)
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        if not text.endswith("//\n"):
+            raise ValueError("it does not end with a // line")
+        return SwissProt.read(io.StringIO(text))
+    except _PARSE_ERRORS as error:
+        raise UserError(
+            f"{where} is no UniProt flat-file record ({str(error).strip()[:120]}); give an uncut "
+            ".dat file, plain or gzipped"
+        ) from error
+
+
+def _entry(record: Any) -> Entry:
+    references = [(words[0], words[1]) for words in record.cross_references if len(words) > 1]
+    similarity = [c[len("SIMILARITY:") :] for c in record.comments if c.startswith("SIMILARITY:")]
+    labels = {name: terms_of(name, references) for name in _DATABASES}
+    labels["EC"] = ec_numbers(record.description)
+    labels["family"] = families(similarity)
+    features = [_feature(feature) for feature in record.features]
+    return Entry(record.accessions[0], record.sequence.upper(), features, labels)
+
+
+def _feature(feature: Any) -> Feature:
+    start, end = feature.location.start, feature.location.end
+    # by type: Biopython's UncertainPosition (``?9``) is a subclass of ExactPosition
+    certain = type(start) is ExactPosition and type(end) is ExactPosition
+    words = feature.qualifiers
+    return Feature(
+        feature.type,
+        int(start) if certain else None,
+        int(end) if certain else None,
+        words.get("note", words.get("description", "")),
+        words.get("ligand", ""),
+        feature.location.ref is not None,
+    )

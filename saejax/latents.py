@@ -1,8 +1,15 @@
-"""The latents of a whole store as (index, value) pairs, and the same latent by latent."""
+"""The latents of a whole store as (index, value) pairs, and the same latent by latent.
+
+``python -m saejax.latents --run runs/x --activations acts/`` writes them to the disk
+(:class:`saejax.latent_store.LatentStore`); here they are kept in memory.
+"""
 
 from __future__ import annotations
 
+import logging
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -13,11 +20,15 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 from tqdm import tqdm
 
+from extract.command_line import Optional, parse
+from extract.errors import UserError, run_cli
 from extract.store import ActivationStore
 from saejax.calibrate import BLOCK_ROWS, padded
 from saejax.evaluate import row_blocks
 from saejax.model import SAE, TopKInference
 from saejax.sparse import SparseLatents
+
+log = logging.getLogger(__name__)
 
 
 class StoreLatents(NamedTuple):
@@ -114,3 +125,56 @@ def encode_store(sae: SAE, store: ActivationStore) -> StoreLatents:
     joined = join_slots([np.asarray(b.values) for b in blocks],
                         [np.asarray(b.indices) for b in blocks])  # fmt: skip
     return StoreLatents(np.asarray(joined.values), np.asarray(joined.indices), sae.config.d_sae)
+
+
+@dataclass(frozen=True)
+class LatentsConfig:
+    """Encode activation stores once, for every later analysis to read.
+
+    Writes which latents fire on which residue and how strongly, by residue and by latent. The same
+    command goes on with an interrupted run.
+    """
+
+    run: Path
+    """Folder of a finished ``python -m saejax.train``."""
+    activations: tuple[Path, ...]
+    """One or more activation stores of the run's parent and site, laid end to end."""
+    out: Optional[Path] = None
+    """Folder of the latents; by default ``latents`` inside the run."""
+    memory_gb: float = 1.0
+    """How much the sorting by latent may hold, in 10⁹ bytes. The pairs, 8 bytes each, are read
+    once for every part that fits."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if not self.activations:
+            raise UserError("no --activations given; give at least one activation store")
+        if not self.memory_gb > 0:
+            raise UserError(f"memory_gb ({self.memory_gb}) must be above 0")
+
+    @property
+    def folder(self) -> Path:
+        """Where the latents go."""
+        return self.run / "latents" if self.out is None else self.out
+
+
+def main() -> None:
+    """Parse the flags and write the store."""
+    from saejax.checkpoint import load_sae
+    from saejax.latent_store import LatentStore  # which needs this module
+
+    config = parse(LatentsConfig, prog="python -m saejax.latents")
+    loaded = load_sae(config.run)
+    stores = [ActivationStore.open(path) for path in config.activations]
+    latents = LatentStore.build(loaded, stores, config.folder, memory_gb=config.memory_gb)
+    size = sum(latents.manifest["bytes"].values())
+    log.info(
+        "%s: %s latents of %s residues, %.1f for each; %s of %s latents fire; %.2f GB",
+        config.folder, f"{latents.n_entries:,}", f"{latents.n_rows:,}",
+        latents.n_entries / max(1, latents.n_rows), f"{(latents.n_fires > 0).sum():,}",
+        f"{latents.d_sae:,}", size / 1e9,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    run_cli(main)

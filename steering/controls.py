@@ -103,3 +103,19 @@ def bootstrap_mean(
     means = values[draws].mean(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(values.mean()), float(low), float(high))
+
+
+def bootstrap_totals(
+    per_protein: Float[np.ndarray, "proteins sums"], *, n_resamples: int = 2000, seed: int = 0
+) -> Float[np.ndarray, "resamples sums"]:
+    """Totals of sums over proteins drawn with replacement, as many as there are.
+
+    A figure of the totals, such as a mean over residues or a ratio of means, has its percentile
+    interval from the same figure of each row (Efron & Tibshirani 1993, chapter 13): proteins are
+    the unit, for residues of one protein are not independent.
+    """
+    n, rng = len(per_protein), np.random.default_rng(seed)
+    equal = np.full(n, 1 / n)
+    step = max(1, 2**22 // n)  # so many resamples have 32 MB of counts
+    sizes = [min(step, n_resamples - start) for start in range(0, n_resamples, step)]
+    return np.concatenate([rng.multinomial(n, equal, size=size) @ per_protein for size in sizes])

@@ -21,6 +21,7 @@ from steering.hooks import (
     clamp_latents,
     decode_changes,
     edit_residual,
+    replace_residual,
 )
 from steering.torch_sae import TorchSAE
 
@@ -206,6 +207,16 @@ class EditedPasses:
             return self._logits(self._stream.index_add(0, self._rows, change))
         with edit_residual(
             self._model, self._site, lambda _: delta_RD, self._tokens, rows=self._rows
+        ):
+            return self._logits(self._stream)
+
+    def spliced(self, x_RD: Float[Tensor, "rows d_model"]) -> Float[Tensor, "tokens vocabulary"]:
+        """Logits with ``x_RD`` in place of the rows' own activations at the site."""
+        if self._stream_site == self._site:
+            put = x_RD.to(self._stream.dtype)
+            return self._logits(self._stream.index_copy(0, self._rows, put))
+        with replace_residual(
+            self._model, self._site, lambda _: x_RD, self._tokens, rows=self._rows
         ):
             return self._logits(self._stream)
 

@@ -143,12 +143,7 @@ def edit_residual(
     """
     rows = check_rows(tokens, rows)
 
-    def hook(_module: torch.nn.Module, _args: tuple, x: Tensor) -> Tensor | None:
-        if len(x) != len(tokens.ids):
-            raise ValueError(
-                f"the edit was made for a batch of {len(tokens.ids)} tokens but the model runs "
-                f"on {len(x)}; open a context for each batch"
-            )
+    def add(x: Tensor) -> Tensor | None:
         delta_RD = edit(x[rows]).to(x.dtype)
         changed = (delta_RD != 0).any(dim=-1)
         if not changed.any():
@@ -156,6 +151,50 @@ def edit_residual(
         edited = x.clone()
         edited[rows[changed]] += delta_RD[changed]
         return edited
+
+    with _at_site(model, site, add, tokens):
+        yield
+
+
+@contextmanager
+def replace_residual(
+    model: ProteinLM,
+    site: str,
+    replacement: Edit,
+    tokens: PackedTokens,
+    *,
+    rows: Int[Tensor, " rows"] | None = None,
+) -> Iterator[None]:
+    """Put ``replacement(x[rows])`` in place of x[rows] at ``site``, in every pass on ``tokens``.
+
+    Other rows, and special tokens whatever ``rows``, stay bit for bit. The hook goes when the
+    context does, also after an exception.
+
+    Raises:
+        UserError: no such site, or a row that is no residue.
+    """
+    rows = check_rows(tokens, rows)
+
+    def put(x: Tensor) -> Tensor:
+        return x.index_copy(0, rows, replacement(x[rows]).to(x.dtype))
+
+    with _at_site(model, site, put, tokens):
+        yield
+
+
+@contextmanager
+def _at_site(
+    model: ProteinLM, site: str, change: Callable[[Tensor], Tensor | None], tokens: PackedTokens
+) -> Iterator[None]:
+    """Let ``change`` see the stream at ``site``, and replace it unless it returns None."""
+
+    def hook(_module: torch.nn.Module, _args: tuple, x: Tensor) -> Tensor | None:
+        if len(x) != len(tokens.ids):
+            raise ValueError(
+                f"the edit was made for a batch of {len(tokens.ids)} tokens but the model runs "
+                f"on {len(x)}; open a context for each batch"
+            )
+        return change(x)
 
     handle = model.site_module(site).register_forward_hook(hook)
     try:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from extract.alphabet import AMINO_ACIDS
+from extract.alphabet import AMINO_ACIDS, residue_tokens, residue_types
 from extract.batching import token_batches
 from extract.errors import UserError
 from extract.plm import PackedTokens, ProteinLM
@@ -54,7 +54,7 @@ def masked_batches(
         raise UserError(f"{model.name} was not trained on masks, so it has no masked positions")
     jobs: list[tuple[int, np.ndarray]] = []
     for protein, sequence in enumerate(sequences):
-        standard = np.flatnonzero([letter in AMINO_ACIDS for letter in sequence])
+        standard = standard_residues(sequence)
         order = np.random.default_rng((seed, protein)).permutation(standard)
         n = max(1, round(mask_fraction * len(standard)))
         chunks = [np.sort(order[c * n : (c + 1) * n]) for c in range(copies)]
@@ -68,6 +68,11 @@ def masked_batches(
         rows_T = torch.from_numpy(rows).to(tokens.ids.device)
         masked = tokens._replace(ids=tokens.ids.index_fill(0, rows_T, model.mask_token))
         yield MaskedBatch(masked, rows_T, proteins)
+
+
+def standard_residues(sequence: str) -> Int[np.ndarray, " standard"]:
+    """0-based places of a sequence's standard residues: those with a logit column of their own."""
+    return np.flatnonzero(residue_types(residue_tokens(sequence)) < len(AMINO_ACIDS))
 
 
 class MaskedEffect(NamedTuple):

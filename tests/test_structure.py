@@ -13,7 +13,9 @@ def loaded_after(statement):
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["saejax.train", "saejax.latents", "extract.store"])
+@pytest.mark.parametrize(
+    "module", ["saejax.train", "saejax.latents", "saejax.evaluate_store", "extract.store"]
+)
 def test_training_never_loads_torch(module):
     assert "torch" not in loaded_after(f"import {module}")
 

@@ -96,7 +96,7 @@ class Demo:
     @property
     def others(self) -> pd.DataFrame:
         """Probes of everything else."""
-        return _where(self.probes, self.probes["kind"] != "amino acid")
+        return _where(self.probes, ~self.probes["kind"].isin(["amino acid", "amino-acid class"]))
 
 
 def _where(table: pd.DataFrame, mask: Any) -> pd.DataFrame:
@@ -174,7 +174,7 @@ def honest_sentences(demo: Demo) -> list[str]:
         )
         together = _of(demo.sparse, concept)
         if len(together):
-            many = together.iloc[0]
+            many = together.iloc[-1]  # the most latents
             text += (
                 f" {many['k']:.0f} latents together reach AUROC {many['latents_auroc']:.2f}, a "
                 f"probe on all raw dimensions {many['dense_auroc']:.2f}."

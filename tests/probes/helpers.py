@@ -7,6 +7,7 @@ import numpy as np
 
 from extract.alphabet import residue_tokens
 from extract.fasta import Protein
+from probes.concepts import Concept, Level
 from probes.rows import ProteinRows
 from saejax.latents import StoreLatents
 
@@ -16,6 +17,16 @@ def make_rows(**sequences) -> ProteinRows:
     proteins = [Protein(name, sequence) for name, sequence in sequences.items()]
     tokens = np.concatenate([residue_tokens(p.sequence) for p in proteins])
     return ProteinRows(proteins, tokens.astype(np.uint8))
+
+
+def concept(concepts, name):
+    """The concept of that name."""
+    return next(c for c in concepts if c.name == name)
+
+
+def yes(concepts, name, rows):
+    """Rows of the concept of that name."""
+    return concept(concepts, name).labels(rows.n_rows).nonzero()[0].tolist()
 
 
 def columns_of(dense: np.ndarray):
@@ -36,7 +47,7 @@ def flat_file_record(accession: str, sequence: str, features=(), *, length=None)
             lines.append(feature)
         else:
             kind, start, end = feature
-            lines.append(f"FT   {kind:<8} {start!s:>6} {end!s:>6}       Something.")
+            lines.append(f"FT   {kind:<8} {start!s:>6} {end!s:>6}")
     lines.append(f"SQ   SEQUENCE   {len(sequence)} AA;  1000 MW;  0123456789ABCDEF CRC64;")
     lines += [f"     {sequence[i : i + 60]}" for i in range(0, len(sequence), 60)]
     return "\n".join([*lines, "//", ""])
@@ -59,3 +70,9 @@ def dssp_table(proteins, seed=0) -> str:
         runs = "".join(rng.choice(list("HEC")) * int(rng.integers(3, 12)) for _ in protein.sequence)
         lines.append(f"{protein.id}\t{protein.sequence}\t{runs[: len(protein.sequence)]}")
     return "\n".join(lines) + "\n"
+
+
+def make_concept(name, spans, n_proteins, *, level: Level = "residue", defined=None):
+    """A concept from row spans, defined in all proteins unless said."""
+    everywhere = np.ones(n_proteins, bool) if defined is None else np.asarray(defined)
+    return Concept(name, "own", np.asarray(spans, np.int64).reshape(-1, 2), everywhere, level)

@@ -16,8 +16,10 @@ from tests.probes.helpers import write
 
 ROOT = Path(__file__).parents[2]
 FILES = {
-    "latent_concepts.parquet", "precise_latents.csv", "probes.csv", "probes.parquet",
-    "sparse_probes.csv", "split.csv", "summary.json",
+    "associations.parquet", "best.csv", "coverage.csv", "families.csv", "found.csv",
+    "interplm.parquet", "interprot.csv", "latents", "latents.csv", "latents.parquet",
+    "precise_latents.csv", "probes.csv", "probes.parquet", "sparse_probes.csv", "split.csv",
+    "summary.json",
 }  # fmt: skip
 
 
@@ -36,6 +38,7 @@ def command(tiny_run, tiny_store, sources, tmp_path):
         "--min-proteins": 3,
         "--sparse-min-positives": 200,
         "--sparse-k": 2,
+        "--bootstrap": 50,
     }
 
 
@@ -75,15 +78,40 @@ def test_tables_and_top_list(monkeypatch, capsys, command):
     assert "Split by homology cluster" in text
     assert "No single latent is 'helix'?" in text
     assert "2 latents together reach AUROC" in text
-    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
     call(monkeypatch, command)  # once more, over its own output
-    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
 
 
 def test_a_random_split_is_said(monkeypatch, capsys, command):
     call(monkeypatch, command | {"--clusters": None, "--dssp": None}, "--allow-random-split")
     assert "WARNING: a random split" in capsys.readouterr().out
     assert json.loads((command["--out"] / "summary.json").read_text())["split"]["random"]
+
+
+def test_own_labels_and_clusters_made_now(monkeypatch, capsys, command, tiny_store, tmp_path):
+    """Which latents know my labels: a store and a TSV; clusters by MMseqs2 (a stand-in)."""
+    script = (
+        'i=0; while [ $i -lt 60 ]; do printf "s$i\\\\ts$i\\\\n"; i=$((i+1)); done '
+        '> "$3_cluster.tsv"'
+    )
+    program = tmp_path / "bin" / "mmseqs"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nif [ "$1" = version ]; then echo 9.9; exit; fi\n{script}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    lines = [f"{p.id}\t3\t9\tmine\n" for p in tiny_store.proteins]
+    table = write(tmp_path / "mine.tsv", "id\tstart\tend\tlabel\n" + "".join(lines))
+    flags = command | {"--clusters": "mmseqs", "--labels": table, "--swissprot": None,
+                       "--uniprot": command["--swissprot"], "--dssp": None}  # fmt: skip
+    call(monkeypatch, flags)
+    assert "Split by homology cluster (MMseqs2 9.9 easy-cluster" in capsys.readouterr().out
+    probes = pd.read_csv(command["--out"] / "probes.csv")
+    assert {"mine", "TRANSMEM"} <= set(probes["concept"])
+    assert set(probes["kind"]) == {"amino acid", "amino-acid class", "uniprot", "own"}
+    split = pd.read_csv(command["--out"] / "split.csv")
+    assert set(split["part"]) == {"train", "validation", "test"}
+    assert list(split["cluster"]) == list(split["id"])
 
 
 def test_no_traceback_from_the_shell(tmp_path):
@@ -129,6 +157,9 @@ def test_a_store_of_another_parent(monkeypatch, capsys, command, tmp_path):
         ("--clusters", "c.tsv", "id\tcluster\np0\tc\n", "are in no homology cluster"),
         ("--clusters", "c.tsv", None, "no such file"),
         ("--dssp", "d.tsv.gz", None, "no such file"),
+        ("--uniprot", "u.txt", "x\ty\n", "this must be a UniProt flat file (.dat), or"),
+        ("--labels", "l.bed", "p0\t5\t5\n", "is no stretch; it counts from 0"),
+        ("--labels", "l.tsv", "id\tposition\tlabel\np0\t9999\tx\n", "lies outside the sequence"),
     ],
 )
 def test_bad_files(monkeypatch, capsys, command, tmp_path, flag, name, text, message):

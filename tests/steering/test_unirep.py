@@ -16,6 +16,7 @@ from saejax.config import TrainConfig
 from saejax.train import train
 from steering.__main__ import main
 from steering.effects import sequence_effect
+from steering.fidelity import main as fidelity_main
 from steering.hooks import Clamp, clamp_latents, steered_logits
 from steering.masked import masked_batches
 from steering.torch_sae import TorchSAE
@@ -131,3 +132,18 @@ def test_command_line_knows_unireps_own_limit(run, tmp_path, monkeypatch, capsys
     with pytest.raises(SystemExit):
         steer(monkeypatch, run, tmp_path / "long", "--sequence", "M" * 2001)
     assert "sequence: 2001 residues, the limit is 2000 (unirep_64)" in capsys.readouterr().err
+
+
+def test_fidelity_of_unmasked_input_alone(run, tmp_path, monkeypatch, capsys):
+    fasta = tmp_path / "a.fasta"
+    fasta.write_text("".join(f">{i}\n{s}\n" for i, s in enumerate(SEQUENCES)))
+    words = ["fidelity", "--run", run, "--fasta", fasta, "--out", tmp_path / "f.json"]
+    monkeypatch.setattr(sys, "argv", [str(w) for w in words])
+    run_cli(fidelity_main)
+    record = json.loads((tmp_path / "f.json").read_text())
+    assert list(record["inputs"]) == ["unmasked"]
+    assert record["inputs"]["unmasked"]["n_scored"] == sum(map(len, SEQUENCES))
+    assert record["task"] == "next residue"
+    printed = capsys.readouterr()
+    assert "unirep_64 was not trained on masks: no masked input" in printed.err
+    assert "task      next residue" in printed.out

@@ -1,0 +1,159 @@
+"""What a probing run works on: the SAE, its latents, proteins, concepts and their split."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from extract.errors import UserError
+from extract.store import ActivationStore
+from probes.annotations import Annotations
+from probes.concepts import Concept
+from probes.config import ProbeConfig
+from probes.frozen import Parts
+from probes.mmseqs import mmseqs_clusters
+from probes.rows import ProteinRows
+from probes.splits import PARTS, Split, read_clusters, split_proteins
+from saejax.checkpoint import LoadedSAE, load_sae
+from saejax.evaluate import row_blocks
+from saejax.latent_store import LatentStore
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A concept that a part of the split has too little of, and its counts."""
+
+    concept: Concept
+    """Which."""
+    counts: dict[str, int]
+    """``n_positive_<part>``, ``n_negative_<part>``."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that the protocols read."""
+
+    config: ProbeConfig
+    """As asked for."""
+    loaded: LoadedSAE
+    """The run."""
+    stores: Sequence[ActivationStore]
+    """Activations, laid end to end."""
+    rows: ProteinRows
+    """Their residues."""
+    latents: LatentStore
+    """The SAE's latents on them."""
+    annotations: Annotations
+    """All that is known."""
+    split: Split
+    """Which proteins fit, choose and score."""
+    concepts: Sequence[Concept]
+    """Concepts of residues with enough positives and negatives in every part."""
+    protein_concepts: Sequence[Concept]
+    """The same of proteins."""
+    skipped: Sequence[Skipped]
+    """The others."""
+
+    @classmethod
+    def of(cls, config: ProbeConfig) -> Inputs:
+        """Read and check everything, and encode the stores if that was not done before.
+
+        Raises:
+            UserError: stores, run, annotations or clusters do not fit, or no concept has enough
+                positives.
+        """
+        loaded = load_sae(config.run)
+        stores = [ActivationStore.open(path) for path in config.activations]
+        for store in stores:
+            loaded.require_store(store)
+        rows = ProteinRows.from_stores(stores)
+        split = split_of(config, rows)
+        annotations = Annotations.load(
+            rows, dssp=config.dssp, swissprot=config.swissprot, uniprot=config.uniprot,
+            labels=config.labels,
+        )  # fmt: skip
+        kept, skipped = enough(annotations.concepts, rows, split, config)
+        latents = LatentStore.build(loaded, stores, config.folder / "latents")
+        return cls(
+            config, loaded, stores, rows, latents, annotations, split,
+            [c for c in kept if c.level == "residue"], [c for c in kept if c.level == "protein"],
+            skipped,
+        )  # fmt: skip
+
+    @cached_property
+    def cluster(self) -> Int[np.ndarray, " rows"]:
+        """Homology cluster of every row, 0 … n−1."""
+        _, number = np.unique(np.asarray(self.split.clusters), return_inverse=True)
+        return np.repeat(number.astype(np.int32), np.diff(self.rows.offsets))
+
+    def parts(self, members: Sequence[Concept]) -> Parts:
+        """Rows of the parts on which concepts with the same definition are known."""
+        known = members[0].defined_rows(self.rows)
+        train, validation, test = (known & self.split.rows_in(self.rows, p) for p in PARTS)
+        return Parts(train, validation, test, self.cluster)
+
+    def activations(self) -> Float[np.ndarray, "rows d_model"]:
+        """The parent's activations of every row, float32, in memory."""
+        return np.concatenate([block for store in self.stores for block in row_blocks(store)])
+
+
+def groups(concepts: Sequence[Concept]) -> Iterator[list[Concept]]:
+    """Concepts that are defined on the same proteins, in the order of their first."""
+    by_mask: dict[bytes, list[Concept]] = {}
+    for concept in concepts:
+        by_mask.setdefault(np.packbits(concept.defined).tobytes(), []).append(concept)
+    yield from by_mask.values()
+
+
+def split_of(config: ProbeConfig, rows: ProteinRows) -> Split:
+    """The split that the flags ask for."""
+    method = "homology cluster"
+    if config.clusters == "mmseqs":
+        clusters, how = mmseqs_clusters(rows.proteins)
+        method += f" ({how})"
+    else:
+        clusters = None if config.clusters is None else read_clusters(Path(config.clusters))
+    return split_proteins(
+        [p.id for p in rows.proteins],
+        clusters,
+        seed=config.seed,
+        test_fraction=config.test_fraction,
+        validation_fraction=config.validation_fraction,
+        method=method,
+    )
+
+
+def enough(
+    concepts: Sequence[Concept], rows: ProteinRows, split: Split, config: ProbeConfig
+) -> tuple[list[Concept], list[Skipped]]:
+    """Concepts with the least number of positives and negatives in each part, and the others.
+
+    Raises:
+        UserError: there is none.
+    """
+    minimum = {"residue": config.min_positives, "protein": config.min_positive_proteins}
+    kept, skipped = [], []
+    for concept in concepts:
+        counts = split.counts(rows, concept)
+        if min(counts.values()) >= minimum[concept.level]:
+            kept.append(concept)
+        else:
+            skipped.append(Skipped(concept, counts))
+    if skipped:
+        log.warning("%d of %d concepts have fewer than %d positive or negative residues (%d "
+                    "proteins) in a part of the split: left out, see summary.json", len(skipped),
+                    len(concepts), minimum["residue"], minimum["protein"])  # fmt: skip
+    if not any(c.level == "residue" for c in kept):
+        raise UserError(
+            f"no concept has {config.min_positives} positive and negative residues in each part "
+            "of the split; give more proteins or lower --min-positives"
+        )
+    return kept, skipped

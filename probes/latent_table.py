@@ -1,0 +1,159 @@
+"""One row for each latent: what kind it is, and the annotation that is most true of it.
+
+A latent's annotation is the concept, other than the amino acids themselves, by which the precision
+of its firing most exceeds what a residue and its two neighbours predict
+(``probes/composition.py``), on the proteins that choose. The test proteins then give precision,
+expectation and enrichment, with intervals from drawing whole homology clusters. Not F1: most
+latents are rare and precise, and F1 asks for the whole concept.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Int
+
+from probes.composition import expected_precision, neighbourhoods
+from probes.concepts import IDENTITY, Concept
+from probes.inputs import Inputs, groups
+from probes.kinds import latent_kinds
+from probes.scores import hits_of, restrict
+from probes.significance import Counts, bootstrap
+from saejax.latents import LatentColumns
+
+LATENTS_AT_ONCE = 256
+"""In the bootstrap."""
+
+
+class _Of(NamedTuple):
+    """A part of the proteins for concepts with the same definition; arrays [latents, concepts]."""
+
+    columns: LatentColumns
+    n_fires: Int[np.ndarray, " latents"]
+    hits: np.ndarray
+    expected_identity: np.ndarray
+    expected_neighbours: np.ndarray
+    base_rate: np.ndarray
+
+
+def latent_table(inputs: Inputs, associations: pd.DataFrame) -> pd.DataFrame:
+    """Kinds and annotations of all latents.
+
+    Args:
+        inputs: of the run.
+        associations: our protocol's pairs, for the false discovery rate of the one named.
+
+    Returns:
+        The columns of ``latent_kinds``, then ``concept`` (none where no concept beats the
+        neighbours on enough residues), ``precision``, ``precision_low``, ``precision_high``,
+        ``expected_identity``, ``expected_neighbours``, ``enrichment_identity``,
+        ``enrichment_neighbours``, ``recall``, ``base_rate``, ``n_fires_test``, ``n_clusters_test``
+        on test; ``precision_select`` and ``excess_select`` of the choice; ``q``.
+    """
+    kinds = latent_kinds(inputs.latents.columns(), inputs.rows).set_index("latent")
+    best = _annotations(inputs)
+    table = kinds.join(best)
+    if len(associations):
+        q = pd.DataFrame(associations[["feature", "concept", "q"]]).astype({"concept": str})
+        table = table.reset_index().merge(
+            q.rename(columns={"feature": "latent"}), on=["latent", "concept"], how="left"
+        )
+        return table
+    return table.reset_index()
+
+
+def _annotations(inputs: Inputs) -> pd.DataFrame:
+    """One row for each latent that has an annotation, by latent."""
+    rows = inputs.rows
+    around = neighbourhoods(rows.residue_class, rows.protein_idx)
+    columns = inputs.latents.columns()
+    best_excess = np.full(inputs.latents.d_sae, -np.inf)
+    found: dict[int, dict] = {}
+    for members in groups([c for c in inputs.concepts if c.kind not in IDENTITY]):
+        parts = inputs.parts(members)
+        chooses = parts.train | parts.validation
+        select = _of(inputs, columns, members, chooses, around)
+        test = _of(inputs, columns, members, parts.test, around)
+        n = np.maximum(select.n_fires, 1)[:, None]
+        excess = np.nan_to_num(select.hits / n - select.expected_neighbours, nan=-np.inf)
+        excess[select.n_fires < inputs.config.min_fires] = -np.inf
+        chosen = excess.argmax(axis=1)
+        top = excess.max(axis=1)
+        better = np.flatnonzero((top > 0) & (top > best_excess) & (test.n_fires > 0))
+        best_excess[better] = top[better]
+        labels = np.stack([c.labels(rows.n_rows)[parts.test] for c in members], axis=1)
+        intervals = _intervals(inputs, test.columns, labels, chosen, better, parts.test)
+        for j, interval in zip(better.tolist(), intervals, strict=True):
+            c = int(chosen[j])
+            found[j] = {"concept": members[c].name} | _row(select, test, labels, j, c) | interval
+    return pd.DataFrame.from_dict(found, orient="index").rename_axis("latent")
+
+
+def _of(
+    inputs: Inputs,
+    columns: LatentColumns,
+    members: list[Concept],
+    keep: Bool[np.ndarray, " rows"],
+    around: np.ndarray,
+) -> _Of:
+    rows = inputs.rows
+    inside = restrict(columns, keep)
+    labels = np.stack([c.labels(rows.n_rows)[keep] for c in members], axis=1)
+    residue, protein = rows.residue_class[keep], rows.protein_idx[keep]
+    return _Of(
+        inside, np.diff(inside.indptr), hits_of(inside, labels),
+        expected_precision(inside, labels, residue, protein),
+        expected_precision(inside, labels, residue, protein, context="neighbours",
+                           neighbourhood=around[keep]),
+        labels.mean(axis=0),
+    )  # fmt: skip
+
+
+def _row(select: _Of, test: _Of, labels: np.ndarray, j: int, c: int) -> dict[str, float]:
+    precision = test.hits[j, c] / test.n_fires[j]
+    row = {
+        "precision_select": select.hits[j, c] / select.n_fires[j],
+        "precision": precision,
+        "recall": test.hits[j, c] / max(int(labels[:, c].sum()), 1),
+        "base_rate": test.base_rate[c],
+        "n_fires_test": int(test.n_fires[j]),
+    }
+    row["excess_select"] = row["precision_select"] - select.expected_neighbours[j, c]
+    for name in ("identity", "neighbours"):
+        expected = getattr(test, f"expected_{name}")[j, c]
+        row[f"expected_{name}"] = expected
+        row[f"enrichment_{name}"] = precision / expected if expected > 0 else float("nan")
+    return row
+
+
+def _intervals(
+    inputs: Inputs,
+    columns: LatentColumns,
+    labels: np.ndarray,
+    chosen: np.ndarray,
+    latents: np.ndarray,
+    keep: np.ndarray,
+) -> list[dict[str, float]]:
+    """Intervals of the precision of each latent for its concept, over homology clusters."""
+    clusters, cluster = np.unique(inputs.cluster[keep], return_inverse=True)
+    found: list[dict[str, float]] = []
+    for start in range(0, len(latents), LATENTS_AT_ONCE):
+        some = latents[start : start + LATENTS_AT_ONCE]
+        fires = np.zeros((len(clusters), len(some)))
+        hits = np.zeros_like(fires)
+        for at, j in enumerate(some.tolist()):
+            rows, _ = columns.column(j)
+            yes = labels[rows, chosen[j]]
+            fires[:, at] = np.bincount(cluster[rows], minlength=len(clusters))
+            hits[:, at] = np.bincount(cluster[rows[yes]], minlength=len(clusters))
+        drawn = bootstrap(
+            Counts(hits, fires, hits, fires),
+            n_draws=inputs.config.bootstrap, seed=inputs.config.seed,
+        )["precision"]  # fmt: skip
+        found += [
+            {"precision_low": low, "precision_high": high, "n_clusters_test": int(n)}
+            for low, high, n in zip(drawn[0], drawn[1], (fires > 0).sum(axis=0), strict=True)
+        ]
+    return found
