@@ -1,28 +1,43 @@
-"""``python -m probes``: a trained run and annotations in, tables of what latents know out."""
+"""``python -m probes``: a run and annotations in, what latents know out; ``report``: its page."""
 
 from __future__ import annotations
 
 import logging
+import sys
 
 import tyro
 
 from extract.errors import require_free_space, run_cli
-from probes.config import ProbeConfig
-from probes.evaluate import probe_run
-from probes.report import check_out, top_list, write_results
 
 log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Parse the flags, probe, write the tables, print the top list."""
+    """Parse the flags and probe, or make the page of an earlier probing again."""
+    if sys.argv[1:2] == ["report"]:
+        from probes.page import PageConfig, write_page
+
+        config = tyro.cli(PageConfig, prog="python -m probes report", args=sys.argv[2:])
+        print(write_page(config.folder))
+    else:
+        _probe()
+
+
+def _probe() -> None:
+    """Probe, write tables and page, print the top list."""
+    from probes.config import ProbeConfig
+    from probes.evaluate import probe_run
+    from probes.page import write_page
+    from probes.report import check_out, top_list, write_results
+
     config = tyro.cli(ProbeConfig, prog="python -m probes")
     check_out(config.folder)
     require_free_space(config.folder, 50_000_000)
     results = probe_run(config)
     write_results(results, config.folder)
+    page = write_page(config.folder)
     print(top_list(results))
-    log.info("%s: tables written", config.folder)
+    log.info("%s: tables written; open %s", config.folder, page)
 
 
 if __name__ == "__main__":

@@ -65,6 +65,8 @@ class ProbeResults:
     """Per concept the latents whose precision most exceeds what residues alone predict."""
     coverage: pd.DataFrame
     """How many precise latents cover each concept."""
+    calibration: pd.DataFrame
+    """Predicted and observed share of positives of each concept's latent, on test."""
     latents: pd.DataFrame
     """One row per latent: its kind, its best annotation with intervals."""
     split: pd.DataFrame
@@ -85,6 +87,7 @@ class _Collected:
     interplm: list[pd.DataFrame] = field(default_factory=list)
     interprot: list[dict] = field(default_factory=list)
     families: list[pd.DataFrame] = field(default_factory=list)
+    calibration: list[pd.DataFrame] = field(default_factory=list)
 
 
 def probe_run(config: ProbeConfig) -> ProbeResults:
@@ -113,6 +116,7 @@ def probe_run(config: ProbeConfig) -> ProbeResults:
         sparse_probes=sparse,
         precise_latents=precise,
         coverage=coverage,
+        calibration=_joined(tables.calibration),
         latents=latents,
         split=inputs.split.table(),
         summary=provenance(inputs),
@@ -173,6 +177,7 @@ def _frozen(
         best.append(done.best)
         if name == LATENTS:
             tables.associations.append(done.pairs)
+            tables.calibration.append(done.calibration)
     table = _joined(best)
     tables.best.append(_named(table, features=name))
     tables.found.append(_count_found("frozen", name, table))

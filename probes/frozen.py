@@ -17,16 +17,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
+from scipy.special import expit
 
 from probes.concepts import Concept
 from probes.features import Features
 from probes.logistic import fit_logistic_1d
 from probes.occurrences import Occurrences
-from probes.scores import hits_of, rank_scores, restrict, score_at
+from probes.scores import dense_column, hits_of, rank_scores, restrict, score_at
 from probes.significance import Counts, bootstrap, false_discovery_rate, score_test
 from saejax.latents import LatentColumns
 
 PARTS = ("train", "validation", "test")
+CALIBRATION_BINS = 10
 
 
 class Parts(NamedTuple):
@@ -50,6 +52,8 @@ class Frozen:
     """Every feature × concept with a hit on train; see :func:`frozen`."""
     best: pd.DataFrame
     """One row per concept: the chosen feature and its test scores."""
+    calibration: pd.DataFrame
+    """Predicted and observed share of positives on test, in bins, of each chosen feature."""
 
 
 class _Table(NamedTuple):
@@ -109,7 +113,13 @@ def frozen(
         | _best(features, c, i, whole, q, parts, labels, either_sign, n_draws, seed)
         for i, c in enumerate(concepts)
     ]
-    return Frozen(_pairs(whole, q, concepts), pd.DataFrame(best))
+    bins = [
+        calibration(features, c, row, labels["test"][:, i], parts.test)
+        for i, (c, row) in enumerate(zip(concepts, best, strict=True))
+    ]
+    return Frozen(
+        _pairs(whole, q, concepts), pd.DataFrame(best), pd.concat(bins, ignore_index=True)
+    )
 
 
 def _block(
@@ -185,6 +195,32 @@ def _best(
         "recall_occurrences_low": float(drawn["recall"][0]),
         "recall_occurrences_high": float(drawn["recall"][1]),
     }
+
+
+def calibration(
+    features: Features,
+    concept: Concept,
+    row: dict[str, Any],
+    labels: Bool[np.ndarray, " test_rows"],
+    test: Bool[np.ndarray, " rows"],
+) -> pd.DataFrame:
+    """Does the chosen feature's probe mean what it says? Test rows in bins of its prediction.
+
+    Returns:
+        ``concept``, ``kind``, ``predicted`` (mean of σ(coef · z + intercept)), ``observed`` (share
+        of positives) and ``n``, for each tenth of [0, 1] that has a row.
+    """
+    z = dense_column(restrict(features.columns(row["feature"], row["feature"] + 1), test), 0)
+    p = expit(row["coef"] * z + row["intercept"])
+    which = np.minimum((p * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    n = np.bincount(which, minlength=CALIBRATION_BINS)
+    filled = n > 0
+    return pd.DataFrame({
+        "concept": concept.name, "kind": concept.kind,
+        "predicted": np.bincount(which, p, minlength=CALIBRATION_BINS)[filled] / n[filled],
+        "observed": np.bincount(which, labels, minlength=CALIBRATION_BINS)[filled] / n[filled],
+        "n": n[filled],
+    })  # fmt: skip
 
 
 def calls(columns: LatentColumns, sign: int, threshold: float) -> Bool[np.ndarray, " rows"]:

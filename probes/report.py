@@ -15,7 +15,7 @@ SUMMARY = "summary.json"
 """Written last: a folder that has it is whole."""
 
 CSV = ("best", "found", "interprot", "families", "sparse_probes", "precise_latents", "coverage",
-       "latents", "split")  # fmt: skip
+       "calibration", "latents", "split")  # fmt: skip
 PARQUET = ("associations", "interplm", "latents")
 
 PREFIX = {

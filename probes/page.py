@@ -1,0 +1,95 @@
+"""``python -m probes report``: what a probing run found, as one HTML page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from extract.errors import UserError
+from extract.files import read_json, write_atomically
+from probes.frames import records, where
+from probes.plots import (
+    calibration_curves,
+    coverage_bars,
+    f1_scatter,
+    found_bars,
+    kind_bars,
+    precision_scatter,
+)
+from probes.report import SUMMARY
+
+PAGE = "report.html"
+SHOWN_LATENTS, SHOWN_SKIPPED = 100, 30
+TABLES = ("found", "probes", "latents", "coverage", "calibration", "precise_latents",
+          "sparse_probes")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PageConfig:
+    """Make the page of a folder of probes again."""
+
+    folder: Path
+    """What ``python -m probes`` wrote."""
+
+
+def write_page(folder: Path) -> Path:
+    """Write ``report.html`` from the tables of a folder.
+
+    Raises:
+        UserError: the folder holds no finished probes, or a table is missing.
+    """
+    summary = read_json(folder / SUMMARY, "a folder of probes")
+    tables = {name: _read(folder / f"{name}.csv") for name in TABLES}
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["number"] = _number
+    html = environment.get_template("page.html").render(_content(summary, tables))
+    write_atomically(folder / PAGE, lambda f: f.write(html.encode()))
+    return folder / PAGE
+
+
+def _content(summary: dict[str, Any], tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
+    probes, latents, coverage = tables["probes"], tables["latents"], tables["coverage"]
+    named = latents.dropna(subset="concept") if "concept" in latents else latents.iloc[:0]
+    plots = [("found", found_bars(tables["found"])), ("kinds", kind_bars(latents))]
+    if "neuron_f1" in probes:
+        plots.append(("f1", f1_scatter(probes)))
+    if len(named):
+        plots.append(("precision", precision_scatter(latents)))
+        named = named.sort_values("precision_low", ascending=False)
+    if len(coverage):
+        plots.append(("coverage", coverage_bars(coverage)))
+    plots.append(("calibration", calibration_curves(tables["calibration"])))
+    letters = probes["kind"].isin(["amino acid", "amino-acid class"])
+    sparse = tables["sparse_probes"]
+    return {
+        "summary": summary,
+        "plots": dict(plots),
+        "letters": records(where(probes, letters)),
+        "concepts": records(where(probes, ~letters)),
+        "named": records(named.head(SHOWN_LATENTS)),
+        "n_named": len(named),
+        "n_latents": len(latents),
+        "coverage": records(coverage),
+        "sparse": records(sparse),
+        "skipped": summary["skipped_concepts"][:SHOWN_SKIPPED],
+    }
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """A table, which may be empty."""
+    if not path.is_file():
+        raise UserError(f"{path}: is missing; run python -m probes again")
+    return pd.read_csv(path) if path.stat().st_size > 2 else pd.DataFrame()
+
+
+def _number(value: Any, digits: int = 2) -> str:
+    """A number, or a dash where there is none."""
+    return "–" if value is None or pd.isna(value) else f"{value:.{digits}f}"
