@@ -50,11 +50,14 @@ def latent_table(inputs: Inputs, associations: pd.DataFrame) -> pd.DataFrame:
         neighbours on enough residues), ``precision``, ``precision_low``, ``precision_high``,
         ``expected_identity``, ``expected_neighbours``, ``enrichment_identity``,
         ``enrichment_neighbours``, ``recall``, ``base_rate``, ``n_fires_test``, ``n_clusters_test``
-        on test; ``precision_select`` and ``excess_select`` of the choice; ``q``.
+        on test; ``confirmed`` (the interval lies above ``expected_neighbours``);
+        ``precision_select`` and ``excess_select`` of the choice; ``q``.
     """
     kinds = latent_kinds(inputs.latents.columns(), inputs.rows).set_index("latent")
     best = _annotations(inputs)
     table = kinds.join(best)
+    if "precision_low" in table:
+        table["confirmed"] = table["precision_low"] > table["expected_neighbours"]
     if len(associations):
         q = pd.DataFrame(associations[["feature", "concept", "q"]]).astype({"concept": str})
         table = table.reset_index().merge(

@@ -71,6 +71,9 @@ def test_one_row_for_every_latent(results):
     assert set(named["concept"]) <= set(STRUCTURE)
     assert (named["precision_low"] <= named["precision"]).all()
     assert (named["precision"] <= named["precision_high"]).all()
+    beyond = named["precision_low"] > named["expected_neighbours"]
+    assert (named["confirmed"] == beyond).all()
+    assert beyond.mean() < 0.2  # labels that a random parent cannot know
 
 
 def test_summary_and_split(results):
