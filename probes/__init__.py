@@ -7,6 +7,8 @@ from probes.annotations import Annotations, Concept
 from probes.config import ProbeConfig
 from probes.evaluate import ProbeResults, probe_run
 from probes.logistic import LogisticFit, fit_logistic_1d, fit_logistic_dense
+from probes.pooling import pool
+from probes.scores import RankScores, rank_scores
 from probes.splits import Split, split_proteins
 
 __all__ = [
@@ -15,9 +17,12 @@ __all__ = [
     "LogisticFit",
     "ProbeConfig",
     "ProbeResults",
+    "RankScores",
     "Split",
     "fit_logistic_1d",
     "fit_logistic_dense",
+    "pool",
     "probe_run",
+    "rank_scores",
     "split_proteins",
 ]

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from probes.bisection import fit_by_bisection
 from probes.blocks import PairBlock, ragged
 from probes.newton import Problems, advance
 from probes.nodes import N_CHEBYSHEV, REACH, Bins
@@ -25,13 +26,14 @@ LEFT_OVER = 16
 """Pairs that would fill a quarter of a chunk or less go into some of ``1 / LEFT_OVER`` of it."""
 STEPS = 6
 """Newton steps before finished pairs leave their chunk."""
-MAX_STEPS = 1200
+MAX_STEPS = 120
+"""Steps before a pair is left to ``probes/bisection.py``."""
 
 
 class BlockFit:
     """One block's problems and where they stand.
 
-    ``coef`` and ``intercept`` are those at values centred on each latent's mean until
+    Latents that always fire are centred on their mean; ``intercept`` is that at the centre until
     :meth:`solve` has ended.
     """
 
@@ -51,9 +53,9 @@ class BlockFit:
             self.c_pos = block.n_rows / (2 * n_pos)
         self.count = np.diff(block.indptr)
         self.low, self.high, self.total = _range_and_sum(block)
-        self.centre = self.total / block.n_rows
-        constant = (self.count == block.n_rows) & (self.low == self.high)
-        self.centre[constant] = self.low[constant]  # exactly, not by its mean
+        # Without zeros, w and b would pull at the same rows. With them, nothing is left to gain.
+        mean = np.where(self.low == self.high, self.low, self.total / block.n_rows)
+        self.centre = np.where(self.count == block.n_rows, mean, 0.0)
         self.n_hits = block.hits()
         self.first_hit = np.cumsum(self.n_hits.ravel()) - self.n_hits.ravel()
         x_hits = block.hits(block.x[block.hit])
@@ -128,8 +130,25 @@ class BlockFit:
                 left.append(chunk[~(done | stopped)])
             pairs = np.concatenate(left)
             if not len(pairs):
-                return np.concatenate(beyond)
-        raise AssertionError(f"{len(pairs)} logistic regressions did not converge")
+                break
+        for pair in pairs.tolist():
+            self._bisect(pair)
+        return np.concatenate(beyond)
+
+    def _bisect(self, pair: int) -> None:
+        block = self.block
+        concept, latent = divmod(pair, block.n_latents)
+        n_hits, count = self.n_hits[concept, latent], self.count[latent]
+        first = block.indptr[latent]
+        y = np.zeros(count + 2, dtype=bool)
+        y[block.hit[self.first_hit[pair] : self.first_hit[pair] + n_hits] - first] = y[-1] = True
+        n = np.ones(count + 2)
+        n[-1] = block.n_pos[concept] - n_hits
+        n[-2] = block.n_rows - count - n[-1]
+        x = np.append(block.x[first : first + count], [0.0, 0.0])
+        c = np.where(y, self.c_pos[concept, 0], self.c_neg[concept, 0])
+        self.coef[pair], b = fit_by_bisection(x, y, n * c, self.l2)
+        self.intercept[pair] = b + self.coef[pair] * self.centre[latent]
 
 
 def _range_and_sum(block: PairBlock) -> np.ndarray:

@@ -60,14 +60,14 @@ class Bins(NamedTuple):
     low: Float[np.ndarray, " owners"]
     """Smallest value."""
     width: Float[np.ndarray, " owners"]
-    """Of a bin; 1 where all values are the same."""
+    """Of a bin; 0 where all values are the same, and then all nodes are that value."""
     n: int
     """Bins of each."""
 
     @classmethod
     def over(cls, low: np.ndarray, high: np.ndarray, n: int) -> Bins:
         """``n`` bins from the smallest value to the largest."""
-        return cls(low, np.where(high > low, (high - low) / n, 1.0), n)
+        return cls(low, (high - low) / n, n)
 
     def take(self, owners: np.ndarray) -> Bins:
         """Those of ``owners``."""
@@ -83,10 +83,11 @@ class Bins(NamedTuple):
     ) -> Float[np.ndarray, "nodes owners"]:
         """W of every owner's entries; owners ascend."""
         n_small = self.n * SPLIT
+        per_width = SPLIT / np.where(self.width > 0, self.width, 1.0)
         moments = np.zeros((N_FINE, len(self.low) * n_small))
         for start in range(0, len(x), CHUNK):
             own = owner[start : start + CHUNK]
-            place = (x[start : start + CHUNK] - self.low[own]) * (SPLIT / self.width)[own]
+            place = (x[start : start + CHUNK] - self.low[own]) * per_width[own]
             small = np.minimum(place.astype(np.int64), n_small - 1)
             first, last = int(own[0]) * n_small, (int(own[-1]) + 1) * n_small
             group = (own - own[0]) * n_small + small

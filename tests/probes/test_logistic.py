@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 import probes.block_fit as block_fit
 import probes.blocks as blocks
 import probes.logistic as logistic
+from probes.bisection import fit_by_bisection
 from probes.logistic import LogisticFit, fit_logistic_1d, fit_logistic_dense
 from probes.nodes import REACH, Bins
 from tests.probes.helpers import columns_of
@@ -146,6 +147,59 @@ def test_long_latents_equal_sklearn(balanced):
     require_equal(fit, dense, labels, balanced=balanced)
 
 
+def test_latents_of_one_value_equal_sklearn():
+    """Nodes of a bin without width must not spread."""
+    labels = np.arange(300) % 3 == 0
+    fires = np.arange(300) < 200
+    dense = np.stack([fires * 0.015, fires * 30.0, np.full(300, 0.02)], axis=1).astype(np.float32)
+    labels = np.stack([labels & fires, labels, ~fires], axis=1)
+    for balanced in (False, True):
+        fit = fit_logistic_1d(columns_of(dense), labels, l2=0.001, balanced=balanced)
+        require_equal(fit, dense, labels, 0.001, balanced)
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_separable_latents_over_orders_of_magnitude(balanced, monkeypatch):
+    """Newton's method alone: most values say nothing of where the smallest are cut off."""
+    monkeypatch.setattr(block_fit, "fit_by_bisection", None)
+    rng = np.random.default_rng(4)
+    labels = rng.random(2000) < 0.3
+    x = np.exp(rng.normal(0, 2.5, 2000))
+    dense = np.stack([x * labels, x * ~labels, x * labels + 1e-3 * x], axis=1).astype(np.float32)
+    fit = fit_logistic_1d(columns_of(dense), labels[:, None], l2=0.1, balanced=balanced)
+    c = 2000 / (2 * np.where(labels, labels.sum(), (~labels).sum())) if balanced else np.ones(2000)
+    for j in range(3):
+        expected = fit_by_bisection(dense[:, j].astype(np.float64), labels, c, 0.1)
+        assert (fit.coef[j, 0], fit.intercept[j, 0]) == pytest.approx(expected, rel=1e-7)
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_what_newton_leaves_is_bisected(balanced, monkeypatch):
+    dense, labels = odd_columns(n=120)
+    labels = many_labels(labels)
+    expected = fit_logistic_1d(columns_of(dense), labels, balanced=balanced)
+    monkeypatch.setattr(block_fit, "MAX_STEPS", 1)
+    monkeypatch.setattr(block_fit, "STEPS", 1)
+    found = fit_logistic_1d(columns_of(dense), labels, balanced=balanced)
+    np.testing.assert_allclose(found.coef, expected.coef, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(found.intercept, expected.intercept, rtol=1e-6, atol=1e-8)
+
+
+def test_absurd_values_still_end():
+    rng = np.random.default_rng(0)
+    labels = rng.random(500) < 0.3
+    x, scales = np.exp(rng.normal(0, 3, 500)), 10.0 ** np.arange(-6, 8)[:, None]
+    kinds = [x * labels, x + 100 * labels, x**0.05 + 100 * labels]
+    dense = np.concatenate([kind * scales for kind in kinds]).T
+    few = 5.9e5 * np.array([[1], [1], [1], [1], [0]])  # one silent row, and all others the same
+    few_labels = np.array([True, True, False, False, True])
+    for matrix, y, l2 in ((dense, labels, 1e-5), (few, few_labels, 1e-3)):
+        fit = fit_logistic_1d(columns_of(matrix), y, l2=l2)
+        for j, column in enumerate(matrix.astype(np.float32).astype(np.float64).T):
+            w, b = fit_by_bisection(column, y, np.ones(len(y)), l2)
+            assert (fit.coef[j], fit.intercept[j]) == pytest.approx((w, b), rel=1e-4), j
+
+
 def test_nodes_stand_for_entries():
     rng = np.random.default_rng(2)
     x = np.exp(rng.normal(0, 0.6, 5000))
@@ -227,9 +281,8 @@ def test_a_step_is_damped_by_what_it_does_to_the_zeros_too():
     fit = block_fit.BlockFit(block, 1.0, False)
     pairs = np.array([0])
     problems = block_fit._Nodes(fit, pairs, 4, 32).problems(pairs)
-    mean = 21 / 4
     found = [float(a[0]) for a in (problems.low, problems.high, problems.t_zero)]
-    assert found == [-mean, 11 - mean, -mean]
+    assert found == [0, 11, 0]
     assert (problems.zero_pos[0], problems.zero_neg[0]) == (1, 1)
 
 
