@@ -25,6 +25,9 @@ from saejax.latents import LatentColumns
 
 LATENTS_AT_ONCE = 256
 """In the bootstrap."""
+MIN_CLUSTERS = 10
+"""Homology clusters of the test part in which a confirmed latent fires. Drawing from two or three,
+all of them in the concept, gives an interval without width."""
 
 
 class _Of(NamedTuple):
@@ -50,14 +53,16 @@ def latent_table(inputs: Inputs, associations: pd.DataFrame) -> pd.DataFrame:
         neighbours on enough residues), ``precision``, ``precision_low``, ``precision_high``,
         ``expected_identity``, ``expected_neighbours``, ``enrichment_identity``,
         ``enrichment_neighbours``, ``recall``, ``base_rate``, ``n_fires_test``, ``n_clusters_test``
-        on test; ``confirmed`` (the interval lies above ``expected_neighbours``);
+        on test; ``confirmed`` (the interval lies above ``expected_neighbours``, and
+        the latent fires in at least ``MIN_CLUSTERS`` test clusters);
         ``precision_select`` and ``excess_select`` of the choice; ``q``.
     """
     kinds = latent_kinds(inputs.latents.columns(), inputs.rows).set_index("latent")
     best = _annotations(inputs)
     table = kinds.join(best)
     if "precision_low" in table:
-        table["confirmed"] = table["precision_low"] > table["expected_neighbours"]
+        above = table["precision_low"] > table["expected_neighbours"]
+        table["confirmed"] = above & (table["n_clusters_test"] >= MIN_CLUSTERS)
     if len(associations):
         q = pd.DataFrame(associations[["feature", "concept", "q"]]).astype({"concept": str})
         table = table.reset_index().merge(

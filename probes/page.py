@@ -63,7 +63,7 @@ def _content(summary: dict[str, Any], tables: dict[str, pd.DataFrame]) -> dict[s
         plots.append(("f1", f1_scatter(probes)))
     if len(named):
         plots.append(("precision", precision_scatter(latents)))
-        named = named.sort_values("precision_low", ascending=False)
+        named = named.sort_values(["confirmed", "precision_low"], ascending=False)
     if len(coverage):
         plots.append(("coverage", coverage_bars(coverage)))
     plots.append(("calibration", calibration_curves(tables["calibration"])))

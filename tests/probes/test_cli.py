@@ -16,10 +16,10 @@ from tests.probes.helpers import write
 
 ROOT = Path(__file__).parents[2]
 FILES = {
-    "associations.parquet", "best.csv", "calibration.csv", "coverage.csv", "families.csv", "found.csv",
-    "interplm.parquet", "interprot.csv", "latents", "latents.csv", "latents.parquet",
-    "precise_latents.csv", "probes.csv", "report.html", "probes.parquet", "sparse_probes.csv", "split.csv",
-    "summary.json",
+    "associations.parquet", "best.csv", "calibration.csv", "coverage.csv", "families.csv",
+    "found.csv", "interplm.parquet", "interprot.csv", "latents", "latents.csv", "latents.parquet",
+    "precise_latents.csv", "probes.csv", "probes.parquet", "report.html", "sparse_probes.csv",
+    "split.csv", "summary.json",
 }  # fmt: skip
 
 
