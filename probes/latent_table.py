@@ -25,6 +25,12 @@ from saejax.latents import LatentColumns
 
 LATENTS_AT_ONCE = 256
 """In the bootstrap."""
+COLUMNS = (
+    "concept", "precision", "precision_low", "precision_high", "expected_identity",
+    "expected_neighbours", "enrichment_identity", "enrichment_neighbours", "recall", "base_rate",
+    "n_fires_test", "n_clusters_test", "precision_select", "excess_select",
+)  # fmt: skip
+"""Of an annotation; empty where a latent has none."""
 MIN_CLUSTERS = 10
 """Homology clusters of the test part in which a confirmed latent fires. Drawing from two or three,
 all of them in the concept, gives an interval without width."""
@@ -60,9 +66,8 @@ def latent_table(inputs: Inputs, associations: pd.DataFrame) -> pd.DataFrame:
     kinds = latent_kinds(inputs.latents.columns(), inputs.rows).set_index("latent")
     best = _annotations(inputs)
     table = kinds.join(best)
-    if "precision_low" in table:
-        above = table["precision_low"] > table["expected_neighbours"]
-        table["confirmed"] = above & (table["n_clusters_test"] >= MIN_CLUSTERS)
+    above = table["precision_low"] > table["expected_neighbours"]
+    table["confirmed"] = above & (table["n_clusters_test"] >= MIN_CLUSTERS)
     if len(associations):
         q = pd.DataFrame(associations[["feature", "concept", "q"]]).astype({"concept": str})
         table = table.reset_index().merge(
@@ -96,7 +101,8 @@ def _annotations(inputs: Inputs) -> pd.DataFrame:
         for j, interval in zip(better.tolist(), intervals, strict=True):
             c = int(chosen[j])
             found[j] = {"concept": members[c].name} | _row(select, test, labels, j, c) | interval
-    return pd.DataFrame.from_dict(found, orient="index").rename_axis("latent")
+    table = pd.DataFrame.from_dict(found, orient="index", columns=None if found else list(COLUMNS))
+    return table.rename_axis("latent")[list(COLUMNS)]
 
 
 def _of(

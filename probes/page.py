@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jinja2
 import pandas as pd
+import tyro
 
 from extract.errors import UserError
 from extract.files import read_json, write_atomically
@@ -32,7 +33,7 @@ TABLES = ("found", "probes", "latents", "coverage", "calibration", "precise_late
 class PageConfig:
     """Make the page of a folder of probes again."""
 
-    folder: Path
+    folder: Annotated[Path, tyro.conf.Positional]
     """What ``python -m probes`` wrote."""
 
 

@@ -83,6 +83,24 @@ def test_tables_and_top_list(monkeypatch, capsys, command):
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
 
 
+def test_the_page_again(monkeypatch, capsys, command, tmp_path):
+    """From the tables alone, byte for byte; one line where there are none."""
+    call(monkeypatch, command | {"--dssp": None})
+    page = command["--out"] / "report.html"
+    before = page.read_bytes()
+    page.unlink()
+    monkeypatch.setattr(sys, "argv", ["probes", "report", str(command["--out"])])
+    run_cli(main)
+    assert page.read_bytes() == before
+    (command["--out"] / "found.csv").unlink()
+    for folder, words in ((command["--out"], "found.csv: is missing"), (tmp_path, "summary.json")):
+        monkeypatch.setattr(sys, "argv", ["probes", "report", str(folder)])
+        with pytest.raises(SystemExit) as stop:
+            run_cli(main)
+        assert stop.value.code == 2
+        assert words in capsys.readouterr().err
+
+
 def test_a_random_split_is_said(monkeypatch, capsys, command):
     call(monkeypatch, command | {"--clusters": None, "--dssp": None}, "--allow-random-split")
     assert "WARNING: a random split" in capsys.readouterr().out
