@@ -9,7 +9,7 @@ coefficients of some of those pairs are fitted again by scikit-learn to a tight 
 agree to 1e-4; AUROC, average precision and F1 of all of them must be equal. ``--grow`` follows time
 and memory as residues, latents and concepts grow.
 
-Command: ``python -m experiments.benchmarks.probes`` (about 5 minutes on 2 cores; ``--grow`` 15).
+Command: ``python -m experiments.benchmarks.probes`` (about a minute on 2 cores; ``--grow`` 12).
 Writes ``probes.json`` and ``probes.md``, or ``probes_grow.json`` and ``probes_grow.md``.
 """
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import resource
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -40,12 +41,13 @@ from saejax.latents import LatentColumns
 COEFFICIENT_AGREEMENT = 1e-4
 SCORE_AGREEMENT = 1e-9
 
+BASE = {"n_rows": 200_000, "n_latents": 4096, "n_concepts": 50}
 GROW = {
     "n_rows": (100_000, 200_000, 400_000, 800_000),
     "n_latents": (4096, 16_384, 65_536, 131_072),
     "n_concepts": (50, 125, 250, 500),
 }
-"""One size grows at a time from 200,000 residues, 4,096 latents and 50 concepts."""
+"""One size grows at a time, the others are as in :data:`BASE`."""
 LARGEST = {"n_rows": 200_000, "n_latents": 131_072, "n_concepts": 500}
 
 
@@ -227,13 +229,12 @@ def grow_one(config: ProbesConfig) -> dict[str, Any]:
 
 def grow(config: ProbesConfig) -> list[dict[str, Any]]:
     """One size after another, then all together."""
-    base = {"n_rows": 200_000, "n_latents": 4096, "n_concepts": 50}
-    sizes = [base | {name: n} for name, values in GROW.items() for n in values] + [LARGEST]
+    sizes = [BASE | {name: n} for name, values in GROW.items() for n in values] + [LARGEST]
     unique = [dict(s) for s in dict.fromkeys(tuple(s.items()) for s in sizes)]
     found = []
     for size in tqdm(unique, desc="sizes", disable=None):
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            found.append(pool.apply(grow_one, (replace(config, **size),)))
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            found.append(pool.submit(grow_one, replace(config, **size)).result())
     return found
 
 

@@ -39,10 +39,14 @@ def test_a_fit_that_differs_does_not_count(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_size_of_grow():
-    row = benchmark.grow_one(replace(TINY, k=2, n_rows=500, n_latents=8, n_concepts=4))
+def test_grow_has_a_process_for_each_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "BASE", {"n_rows": 500, "n_latents": 8, "n_concepts": 4})
+    monkeypatch.setattr(benchmark, "GROW", {})
+    monkeypatch.setattr(benchmark, "LARGEST", benchmark.BASE)
+    text = benchmark.run(replace(TINY, out=tmp_path, k=2, grow=True))
+    assert "| 500 | 8 | 4 |" in text
+    [row] = json.loads((tmp_path / "probes_grow.json").read_text())["sizes"]
     assert row["peak_gb"] >= row["data_gb"] > 0
-    assert "| 500 | 8 | 4 |" in benchmark.grow_table([row])
 
 
 def test_the_data_is_as_described():
