@@ -102,7 +102,7 @@ def _annotations(inputs: Inputs) -> pd.DataFrame:
             c = int(chosen[j])
             found[j] = {"concept": members[c].name} | _row(select, test, labels, j, c) | interval
     table = pd.DataFrame.from_dict(found, orient="index", columns=None if found else list(COLUMNS))
-    return table.rename_axis("latent")[list(COLUMNS)]
+    return pd.DataFrame(table.rename_axis("latent")[list(COLUMNS)])
 
 
 def _of(

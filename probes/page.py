@@ -77,7 +77,7 @@ def _content(summary: dict[str, Any], tables: dict[str, pd.DataFrame]) -> dict[s
         "concepts": records(where(probes, ~letters)),
         "named": records(named.head(SHOWN_LATENTS)),
         "n_named": len(named),
-        "n_confirmed": int(named["confirmed"].sum()) if len(named) else 0,
+        "n_confirmed": sum(bool(row["confirmed"]) for row in records(named)),
         "n_latents": len(latents),
         "coverage": records(coverage),
         "sparse": records(sparse),
