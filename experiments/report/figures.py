@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+
+from probes.plots import to_svg
 
 BLUE, ORANGE, GREY, GREEN = "#0072B2", "#D55E00", "#8A8A8A", "#009E73"
 """Okabe & Ito's colours, told apart with any colour vision."""
@@ -24,18 +24,6 @@ def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list
         axis.grid(alpha=0.25, linewidth=0.6)
         axis.set_axisbelow(True)
     return figure, list(axes)
-
-
-def to_svg(figure: Figure, title: str) -> str:
-    """An ``<svg>`` element that scales, with a title for screen readers."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    return svg.replace(">", f' role="img"><title>{title}</title>', 1)
 
 
 def training_curves(metrics: pd.DataFrame, held_out_fvu: float) -> str:
