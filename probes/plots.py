@@ -19,6 +19,7 @@ COLOURS = {
     "random dictionary": "#E69F00", "shuffled labels": "#CC79A7", "shuffled parent": "#D55E00",
 }  # fmt: skip
 """Of every set of features: Okabe & Ito's, told apart with any colour vision."""
+CYCLE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8A8A8A", "#000000")
 KIND_COLOURS = {
     "amino acid": "#8A8A8A", "amino-acid class": "#56B4E9", "dssp": "#0072B2",
     "uniprot": "#009E73", "own": "#D55E00", "protein": "#CC79A7",
@@ -103,9 +104,10 @@ def precision_scatter(latents: pd.DataFrame) -> str:
     rows = latents.dropna(subset="concept")
     figure, axes = canvas(6.2, 5.6)
     axes.plot([0, 1], [0, 1], color="#8A8A8A", linewidth=1)
-    for name, n in rows["concept"].value_counts().head(8).items():
+    counts = rows["concept"].value_counts().head(len(CYCLE))
+    for (name, n), colour in zip(counts.items(), CYCLE, strict=False):
         part = where(rows, rows["concept"] == name)
-        axes.scatter(part["expected_neighbours"], part["precision"], s=9, alpha=0.6,
+        axes.scatter(part["expected_neighbours"], part["precision"], s=9, alpha=0.6, color=colour,
                      linewidths=0, label=f"{str(name)[:24]} ({n})")  # fmt: skip
     axes.set(xlabel="precision that a residue and its two neighbours predict",
              ylabel="precision of the latent, on test", xlim=(0, 1.02), ylim=(0, 1.02))  # fmt: skip
