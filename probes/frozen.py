@@ -23,11 +23,11 @@ from probes.concepts import Concept
 from probes.features import Features
 from probes.logistic import fit_logistic_1d
 from probes.occurrences import Occurrences
-from probes.scores import dense_column, hits_of, rank_scores, restrict, score_at
+from probes.scores import dense_column, f1_all_positive, hits_of, rank_scores, restrict, score_at
 from probes.significance import Counts, bootstrap, false_discovery_rate, score_test
+from probes.splits import PARTS
 from saejax.latents import LatentColumns
 
-PARTS = ("train", "validation", "test")
 CALIBRATION_BINS = 10
 
 
@@ -180,7 +180,7 @@ def _best(
         **{name: float(getattr(whole, name)[j, i]) for name in whole._fields},
         "q": float(q[j, i]),
         "base_rate": float(y.mean()),
-        "f1_all_positive": 2 * float(y.mean()) / (1 + float(y.mean())),
+        "f1_all_positive": f1_all_positive(y),
         "recall_occurrences": _ratio(occurrences.found, occurrences.positives),
         "n_occurrences_test": int(occurrences.positives.sum()),
         "n_positive_train": int(labels["train"][:, i].sum()),

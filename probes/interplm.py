@@ -24,6 +24,7 @@ from probes.concepts import Concept
 from probes.features import Features
 from probes.frames import where
 from probes.occurrences import Occurrences, at_least, levels_of
+from probes.scores import restrict
 from saejax.latents import LatentColumns
 
 FRACTIONS = (0.0, 0.15, 0.5, 0.6, 0.8)
@@ -93,7 +94,7 @@ def interplm(
         columns = features.columns(first, last)
         top = column_maximum(columns) if maximum is None else maximum[first:last]
         scored = [
-            _score(_within(columns, part), top, y, s)
+            _score(restrict(columns, part), top, y, s)
             for part, y, s in zip((validation, test), labels, spans, strict=True)
         ]
         tables.append(_table(scored[0], scored[1], kept, first))
@@ -107,14 +108,6 @@ def column_maximum(columns: LatentColumns) -> Float[np.ndarray, " columns"]:
     if filled.any():
         top[filled] = np.maximum.reduceat(columns.values, columns.indptr[:-1][filled])
     return top
-
-
-def _within(columns: LatentColumns, keep: np.ndarray) -> LatentColumns:
-    """The rows marked in ``keep``, renumbered."""
-    kept = keep[columns.rows]
-    ends = np.append(0, np.cumsum(kept))[columns.indptr]
-    new_row = np.cumsum(keep) - 1
-    return LatentColumns(ends, new_row[columns.rows[kept]], columns.values[kept], int(keep.sum()))
 
 
 class _Scores(dict[str, np.ndarray]):
