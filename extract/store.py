@@ -98,8 +98,16 @@ def shard_specs(n_rows: int, shard_rows: int) -> list[ShardSpec]:
 
 
 def open_array(place: Location, name: str, **options: Any) -> ts.TensorStore:
-    """Open one array of a store, with TensorStore's ``read`` or ``write`` option."""
-    spec = {"driver": "zarr3", "kvstore": (place / name).spec()}
+    """Open one array of a store, with TensorStore's ``read`` or ``write`` option.
+
+    A file or chunk that is missing is an error, not zeros; so zeros are written out.
+    """
+    spec = {
+        "driver": "zarr3",
+        "kvstore": (place / name).spec(),
+        "fill_missing_data_reads": False,
+        "store_data_equal_to_fill_value": True,
+    }
     return ts.open(spec, open=True, **options).result()
 
 
@@ -107,7 +115,7 @@ def read_rows(place: Location, array: ts.TensorStore, rows: slice) -> np.ndarray
     """Rows of one array of a store.
 
     Raises:
-        UserError: the file they are in is damaged.
+        UserError: the file they are in is damaged or missing.
     """
     try:
         return np.asarray(array[rows].read().result())

@@ -18,6 +18,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Integer
 
 from extract.alphabet import RESIDUE_TYPES
+from extract.errors import UserError
 from saejax.calibrate import BLOCK_ROWS, padded
 from saejax.data import RowStore
 from saejax.losses import fvu
@@ -91,13 +92,23 @@ class Unexplained(NamedTuple):
 def row_blocks(
     store: RowStore, rows: np.ndarray | None = None
 ) -> Iterator[Float[np.ndarray, "rows d_model"]]:
-    """The activations of a store in order, in blocks; of the rows marked in ``rows`` if given."""
+    """The activations of a store in order, in blocks; of the rows marked in ``rows`` if given.
+
+    Raises:
+        UserError: an activation is not finite.
+    """
     for start in range(0, store.n_rows, BLOCK_ROWS):
         stop = min(start + BLOCK_ROWS, store.n_rows)
-        if rows is None:
-            yield store.read(start, stop)
-        elif rows[start:stop].any():
-            yield store.read(start, stop)[rows[start:stop]]
+        if rows is not None and not rows[start:stop].any():
+            continue
+        block = store.read(start, stop)
+        block = block if rows is None else block[rows[start:stop]]
+        if not np.isfinite(block).all():
+            raise UserError(
+                f"{getattr(store, 'folder', 'the store')}: among rows {start} to {stop} are "
+                "activations that are not finite; check it with `python -m extract verify`"
+            )
+        yield block
 
 
 @nnx.jit

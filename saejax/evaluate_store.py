@@ -118,6 +118,7 @@ def by_residue(result: Evaluation) -> list[dict[str, Any]]:
         if not result.types.count[t]:
             continue
         error, within = float(result.types.error[t]), float(result.types_within[t])
+        within = within if result.types.count[t] > 1 else 0.0  # a single one is its own mean
         found.append(
             {
                 "residue": name,

@@ -51,22 +51,23 @@ def plain(folder: Path, name: str, dtype: Any, n: int, per_file: int) -> ts.Tens
 
 
 def open_array(folder: Path, name: str) -> ts.TensorStore:
-    """An array for reading, of the size it was given last."""
-    return ts.open(_spec(folder, name), open=True, read=True).result()
+    """An array for reading, of the size it was given last; a missing file is an error."""
+    spec = _spec(folder, name) | {"fill_missing_data_reads": False}
+    return ts.open(spec, open=True, read=True).result()
 
 
 def read(folder: Path, array: ts.TensorStore, start: int, stop: int) -> np.ndarray:
     """Items ``[start, stop)`` of an array.
 
     Raises:
-        UserError: the file they are in is damaged.
+        UserError: the file they are in is damaged or missing.
     """
     try:
         return np.asarray(array[start:stop].read().result())
     except ValueError as error:
         raise UserError(
-            f"{folder}: a file can't be read, it is damaged ({str(error)[:200]}); remove the "
-            "folder and run `python -m saejax.latents` again"
+            f"{folder}: a file can't be read, it is damaged or missing ({str(error)[:200]}); remove "
+            "the folder and run `python -m saejax.latents` again"
         ) from error
 
 

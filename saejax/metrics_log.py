@@ -115,6 +115,10 @@ class NotFinite(UserError):
         self.step = step
 
 
+HUGE_SPARSITY = 1000
+"""Times the architecture's own λ: more is a likelier cause of overflow than the learning rate."""
+
+
 def likely_cause(config: TrainConfig, rows: np.ndarray) -> str:
     """Why the loss of a batch was not finite.
 
@@ -127,6 +131,12 @@ def likely_cause(config: TrainConfig, rows: np.ndarray) -> str:
         return (
             f"likely cause: {n} of the batch's {len(rows)} residues have activations that are not "
             "finite; check the store with `python -m extract verify`"
+        )
+    given, own = config.sparsity(), config.own.sparsity
+    if own and given > HUGE_SPARSITY * own:
+        return (
+            f"likely cause: a sparsity of {given:.2g} is too high; try --sparsity {own:.2g}, the "
+            "architecture's own, in a new --out folder"
         )
     rate, usual = config.peak_learning_rate(), config.scaled_learning_rate()
     if rate > 2 * usual or math.isclose(rate, usual):

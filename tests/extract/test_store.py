@@ -13,7 +13,12 @@ from extract.alphabet import residue_tokens
 from extract.errors import UserError
 from extract.location import Location
 from extract.pipeline import residue_activations
-from extract.store import ActivationStore, committed_shards, require_same_parent
+from extract.store import (
+    ActivationStore,
+    committed_shards,
+    open_array,
+    require_same_parent,
+)
 from extract.writer import StoreWriter
 from tests.helpers import make_store, random_proteins, tiny_esm2
 
@@ -128,6 +133,25 @@ def test_folder_with_other_files_is_refused(tmp_path):
         make_store(tmp_path, random_proteins(2, 20, 30))
     with pytest.raises(UserError, match="is a file"):
         make_store(tmp_path / "thesis.txt", random_proteins(2, 20, 30))
+
+
+@pytest.mark.parametrize("name", ["activations", "token_id", "pos", "protein_idx"])
+def test_a_missing_file_is_no_zeros(tmp_path, tiny_store, name):
+    """TensorStore reads a chunk that is not there as zeros unless it is told not to."""
+    shutil.copytree(tiny_store.folder, tmp_path / "a")
+    min(p for p in (tmp_path / "a" / name / "c").rglob("*") if p.is_file()).unlink()
+    store = ActivationStore.open(tmp_path / "a")
+    with pytest.raises(UserError, match=r"can't be read, the store is damaged; .*verify"):
+        store.read(0, store.n_rows) if name == "activations" else store.side_array(name)
+
+
+def test_zeros_are_written_out(tmp_path, tiny_store):
+    """Rows of zeros are not taken for a missing file."""
+    shutil.copytree(tiny_store.folder, tmp_path / "a")
+    array = open_array(Location.of(tmp_path / "a"), "activations", write=True)
+    array[:].write(np.zeros(array.shape, np.float32)).result()
+    store = ActivationStore.open(tmp_path / "a")
+    assert not store.read(0, store.n_rows).any()
 
 
 def test_opening_what_is_no_store(tmp_path, tiny_store):

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from extract.alphabet import AMINO_ACIDS, residue_tokens, residue_types
-from extract.errors import run_cli
+from extract.errors import UserError, run_cli
 from saejax import load_sae
 from saejax.architectures import ARCHITECTURES
 from saejax.config import SAEConfig, TrainConfig
@@ -186,6 +186,22 @@ def test_refuses_in_one_line(runs, unseen, tmp_path, monkeypatch, capsys):
     assert [p.name for p in tmp_path.iterdir()] == ["mine.json"]
     assert mine.read_text() == '{"kind": "notes"}'
     assert not (run / "evaluation.json.tmp").exists()
+
+
+def test_activations_that_are_not_finite_are_refused(unseen, monkeypatch):
+    store = unseen[0]
+    read = type(store).read
+    monkeypatch.setattr(type(store), "read", lambda self, a, b: read(self, a, b) * np.nan)
+    with pytest.raises(UserError, match=r"among rows 0 to \d+ are activations that are not finite"):
+        list(row_blocks(store))
+
+
+def test_a_residue_type_that_occurs_once_has_no_fvu_within(tiny_store):
+    types = np.zeros(tiny_store.n_rows, np.int64)
+    types[7] = 1
+    found = by_residue(evaluate(random_sae(tiny_store), row_blocks(tiny_store), types))
+    assert found[0]["fvu_within"] > 0
+    assert np.isnan(found[1]["fvu_within"])
 
 
 def test_a_transcoder_needs_what_it_predicts(unseen, tmp_path, monkeypatch, capsys):

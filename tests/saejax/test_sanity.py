@@ -132,7 +132,7 @@ def test_a_recipe_that_cannot_work_is_warned_of(settings, d_model, n_steps, word
         ({"dead_after_tokens": 2048 * LONG}, 16),
         ({"warmup_steps": LONG}, 16),
         ({"ema_decay": 0.999}, 16),
-        ({"architecture": "relu", "d_sae": 64, "k": 60}, 16),
+        ({"architecture": "relu", "d_sae": 48}, 16),  # its k of 32 is not used
         ({"preset": "demo"}, 320),
         ({"preset": "esm2-650m"}, 1280),
     ],
@@ -182,3 +182,10 @@ def test_activations_that_are_not_finite_are_refused_before_any_work(
     with pytest.raises(UserError, match=r"not finite; .*python -m extract verify .*acts`"):
         train(config)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("architecture", ["relu", "gated", "jumprelu"])
+def test_k_is_refused_where_it_would_be_ignored(architecture):
+    with pytest.raises(UserError, match=f"--k goes with topk, .*not with {architecture}"):
+        config_of(architecture=architecture, k=8)
+    assert config_of(architecture=architecture, preset="demo").dictionary.k == 40  # the preset's

@@ -18,6 +18,7 @@ from extract.fasta import Protein
 from saejax.checkpoint import checkpoint_steps, load_sae
 from saejax.config import TrainConfig
 from saejax.data import held_out_rows
+from saejax.metrics_log import likely_cause
 from saejax.train import train
 from tests.helpers import make_store, random_proteins, tiny_esm2
 
@@ -239,6 +240,15 @@ def test_non_finite_loss_stops_and_names_the_last_good_checkpoint(
     ):
         train(config)
     assert checkpoint_steps(tmp_path / "r") == [10]
+
+
+def test_a_huge_sparsity_is_a_likelier_cause_than_the_learning_rate(tiny_store):
+    settings = {"architecture": "relu", "d_sae": 64}
+    rows = np.ones((4, 16), np.float32)
+    huge = TrainConfig.of(tiny_store.folder, Path("r"), sparsity=1e30, **settings)
+    assert "a sparsity of 1e+30 is too high; try --sparsity 5" in likely_cause(huge, rows)
+    usual = TrainConfig.of(tiny_store.folder, Path("r"), sparsity=50.0, **settings)
+    assert "a learning rate of" in likely_cause(usual, rows)
 
 
 def test_loading_what_is_no_run(tmp_path, run):
