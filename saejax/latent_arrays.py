@@ -66,8 +66,8 @@ def read(folder: Path, array: ts.TensorStore, start: int, stop: int) -> np.ndarr
         return np.asarray(array[start:stop].read().result())
     except ValueError as error:
         raise UserError(
-            f"{folder}: a file can't be read, it is damaged or missing ({str(error)[:200]}); remove "
-            "the folder and run `python -m saejax.latents` again"
+            f"{folder}: a file can't be read, it is damaged or missing ({str(error)[:200]}); "
+            "remove the folder and run `python -m saejax.latents` again"
         ) from error
 
 
