@@ -26,7 +26,7 @@ from extract.alphabet import residue_tokens, residue_types
 from extract.batching import token_batches
 from extract.errors import UserError
 from extract.plm import PackedTokens, ProteinLM
-from steering.effects import EditedPasses
+from steering.passes import EditedPasses
 from steering.masked import standard_residues
 from steering.torch_sae import TorchSAE
 
