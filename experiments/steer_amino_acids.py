@@ -89,7 +89,7 @@ def steer_all(config: AminoAcidConfig) -> pd.DataFrame:
     from saejax.checkpoint import load_sae
     from steering.controls import matched_latents
     from steering.edits import Edit, Where, multiple_of_maximum
-    from steering.masked import masked_batches
+    from steering.masked import scored_batches
     from steering.sweep import dose_response
     from steering.torch_sae import TorchSAE
 
@@ -98,8 +98,10 @@ def steer_all(config: AminoAcidConfig) -> pd.DataFrame:
     proteins = unseen_proteins(config)
     model = load_parent_of(loaded.store_manifest, weights=config.weights)
     sae = TorchSAE.from_run(loaded)
-    batches = list(masked_batches(model, [p.sequence for p in proteins],
-                                  mask_fraction=config.mask_fraction, seed=config.seed))  # fmt: skip
+    sequences = [p.sequence for p in proteins]
+    batches = list(
+        scored_batches(model, sequences, mask_fraction=config.mask_fraction, seed=config.seed)
+    )
     rows = []
     for concept, latent in latents.items():
         amino_acid = concept[-1]
@@ -108,9 +110,10 @@ def steer_all(config: AminoAcidConfig) -> pd.DataFrame:
             loaded.latent_frequency, latent, config.n_controls, seed=config.seed,
             exclude=sorted(set(latents.values()) - {latent}),
         )  # fmt: skip
-        edits = [Edit(latent, "set", s, Where("masked")) for s in (value, 0.0)]
+        edits = [Edit(latent, "set", s, Where("masked")) for s in (0.0, value)]
         effect = dose_response(model, sae, batches, edits, n_proteins=len(proteins),
-                               control_latents=controls.tolist(), seed=config.seed)  # fmt: skip
+                               control_latents=controls.tolist(), extra_norms=(),
+                               seed=config.seed)  # fmt: skip
         rows.append(_row(config, amino_acid, latent, value, effect))
         log.info("%s: latent %d = %.2f raises log p by %.2f nats (matched random latents %+.2f)",
                  amino_acid, latent, value, rows[-1]["delta_log_p"],
@@ -124,7 +127,7 @@ def _row(
     from steering.controls import bootstrap_mean
 
     target, *controls = effect.delta_log_p[:, :, :, AMINO_ACIDS.index(amino_acid)]
-    target, zeroed, controls = target[0], target[1], np.stack(controls)[:, 0]
+    zeroed, target, controls = target[0], target[1], np.stack(controls)[:, 1]
     raised = bootstrap_mean(target, seed=config.seed)
     excess = bootstrap_mean(target - controls.mean(axis=0), seed=config.seed)
     per_control = np.nanmean(controls, axis=1)
@@ -143,9 +146,9 @@ def _row(
         "excess_high": excess.high,
         "frac_proteins_above_all_controls": float(np.nanmean(target > controls.max(axis=0))),
         "zeroed_delta_log_p": float(np.nanmean(zeroed)),
-        "kl": float(np.nanmean(effect.kl[0, 0])),
-        "control_kl": float(np.nanmean(effect.kl[1:, 0])),
-        "relative_norm": float(np.nanmean(effect.relative_norm[0])),
+        "kl": float(np.nanmean(effect.kl[0, 1])),
+        "control_kl": float(np.nanmean(effect.kl[1:, 1])),
+        "relative_norm": float(np.nanmean(effect.relative_norm[1])),
         "n_masked": int(effect.n_read.sum()),
         "n_proteins": len(target),
         "control_latents": " ".join(map(str, effect.control_latents)),

@@ -64,7 +64,8 @@ def random_directions(d_model: int, n: int, *, seed: int = 0) -> Float[Tensor, "
 
 def latent_directions(sae: TorchSAE, latents: Sequence[int]) -> Float[Tensor, "n d_model"]:
     """W_dec[j] / ‖W_dec[j]‖ of each latent."""
-    rows = sae.W_dec[torch.as_tensor(np.asarray(latents), device=sae.W_dec.device)]
+    chosen = torch.tensor(list(latents), dtype=torch.long, device=sae.W_dec.device)
+    rows = sae.W_dec[chosen]
     return rows / torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
 
 

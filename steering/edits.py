@@ -8,7 +8,7 @@ add        z′_j = max(z_j + s, 0): a latent never goes below zero
 scale      z′_j = s · z_j
 zero       z′_j = 0
 direction  the stream gets s · W_dec[j] / scale, whatever z_j is (no encoding takes part)
-ablate     the stream loses its component along W_dec[j]: −⟨x − mean, u⟩ u, u = W_dec[j] / ‖W_dec[j]‖
+ablate     the stream gets −⟨x − mean, u⟩ u with u = W_dec[j] / ‖W_dec[j]‖
 =========  ====================================================================================
 
 The last two are no edits of a latent: they are what steering without an SAE does, for comparison
@@ -131,6 +131,12 @@ class EditRequest:
     of_maximum: bool
     """Whether ``strength`` is a multiple of the latent's own maximum."""
     where: Where
+
+    def __str__(self) -> str:
+        """As text, which :func:`parse_edits` reads."""
+        text = str(Edit(self.latent, self.operation, self.strength, self.where))
+        what, at, where = text.partition("@")
+        return f"{what}{'xmax' * self.of_maximum}{at}{where}"
 
     def resolve(self, loaded: LoadedSAE) -> Edit:
         """The edit in latent units.

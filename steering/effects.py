@@ -162,7 +162,7 @@ def mask_residues(model: ProteinLM, tokens: PackedTokens, masked: Sequence[int])
     if model.mask_token is None:
         raise UserError(f"{model.name} was not trained on masks, so it has no masked residues")
     rows, chosen = tokens.residue_rows(), torch.as_tensor(list(masked))
-    if not (0 <= int(chosen.min()) and int(chosen.max()) < len(rows)):
+    if not (int(chosen.min()) >= 0 and int(chosen.max()) < len(rows)):
         raise UserError(
             f"residues to mask: outside the sequence, whose residues are 1 to {len(rows)}"
         )
@@ -203,6 +203,6 @@ def _mean_relative_norm(delta_RD: Tensor, x_RD: Tensor, at: Tensor) -> float:
 def relative_norms(
     delta_RD: Float[Tensor, "rows d_model"], x_RD: Float[Tensor, "rows d_model"]
 ) -> Float[Tensor, " rows"]:
-    """‖Δx‖ / ‖x‖ at each row."""
-    norm = torch.linalg.vector_norm
-    return norm(delta_RD, dim=-1) / norm(x_RD, dim=-1)
+    """‖Δx‖ / ‖x‖ at each row; 0 where nothing changes, also of a zero x."""
+    norms_R = torch.linalg.vector_norm(delta_RD, dim=-1)
+    return torch.where(norms_R > 0, norms_R / torch.linalg.vector_norm(x_RD, dim=-1), 0.0)
