@@ -92,7 +92,7 @@ class ConceptProbe:
             UserError: no such file, or not a probe.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as f, np.load(f, allow_pickle=False) as arrays:
                 weights, about = arrays["weights"], json.loads(str(arrays["about"]))
             if about["format_version"] != FORMAT_VERSION:
                 raise UserError(

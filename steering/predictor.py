@@ -14,6 +14,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from extract.errors import UserError
 from extract.files import write_atomically
 
@@ -129,10 +131,10 @@ def check_structure(path: Path, sequence: str, where: str) -> None:
         if not models:
             raise ValueError("it holds no model")
         chains = list(models[0])
-        atoms = [residue["CA"] for chain in chains for residue in chain if "CA" in residue]
+        residues = [residue for chain in chains for residue in chain if "CA" in residue]
     except (ValueError, PDBConstructionException) as error:
         raise UserError(f"{where}: {path.name} can't be read as PDB ({error})") from error
-    names = [atom.get_parent().resname.capitalize() for atom in atoms]
+    names = [residue.resname.capitalize() for residue in residues]
     letters = "".join(protein_letters_3to1.get(name, "X") for name in names)
     known = "".join(a if a in protein_letters_3to1.values() else "X" for a in sequence)
     if len(chains) != 1 or letters != known:
@@ -140,3 +142,5 @@ def check_structure(path: Path, sequence: str, where: str) -> None:
             f"{where}: {path.name} has {len(letters)} residues with a CA in {len(chains)} chains, "
             f"which are not the record's {len(sequence)} residues in one chain"
         )
+    if not all(np.isfinite(residue["CA"].coord).all() for residue in residues):
+        raise UserError(f"{where}: {path.name} has a CA whose coordinates are not finite")
