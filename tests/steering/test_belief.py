@@ -142,9 +142,7 @@ def test_the_judge_is_the_unedited_model(tiny: ESM2, make_sae) -> None:
     sae = make_sae(tiny, "block1")
     edits = [Edit(3, "set", 500.0, Where("ranges", ((2, 6),)))]
     variants = design(tiny, sae, SEQUENCE, edits, DesignSettings(n_variants=3))
-    for variant, judgement in zip(
-        variants, judge(tiny, sae, SEQUENCE, variants, [3]), strict=True
-    ):
+    for variant, judgement in zip(variants, judge(tiny, sae, SEQUENCE, variants, [3]), strict=True):
         x = tiny.residual(tiny.tokenize([variant.sequence]), "block1")[3:7]
         expected = sae.encode_dense(x)[:, 3]
         reading = judgement.latents[3].variant

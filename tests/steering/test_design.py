@@ -51,7 +51,7 @@ def sequences(variants: list[Variant]) -> list[str]:
 
 def test_a_forced_amino_acid_is_written_at_the_masks_alone(forced) -> None:
     settings = DesignSettings(n_variants=7, mask_fraction=0.3)
-    variants = design(*forced, SEQUENCE, FORCE_W, settings)
+    variants = design(forced[0], forced[1], SEQUENCE, FORCE_W, settings)
     assert [v.index for v in variants] == list(range(7))
     assert len({tuple(v.chosen) for v in variants}) > 1
     for v in variants:
@@ -125,13 +125,13 @@ def test_the_budget_is_used_and_never_exceeded(forced, method, n_per_step) -> No
         method=method, n_variants=9, n_per_step=n_per_step, max_changes=3,
         mask_fraction=1.0 if method == "single" else None,
     )  # fmt: skip
-    for v in design(*forced, SEQUENCE, FORCE_W, settings):
+    for v in design(forced[0], forced[1], SEQUENCE, FORCE_W, settings):
         assert len(v.changed) == sum(a != b for a, b in zip(SEQUENCE, v.sequence, strict=True)) == 3
         assert v.sequence.count("W") == 3
         if method == "gibbs":
             assert v.n_passes == math.ceil(3 / n_per_step)
     free = DesignSettings(method="gibbs", n_variants=1, n_per_step=n_per_step)
-    (v,) = design(*forced, SEQUENCE, FORCE_W, free)
+    (v,) = design(forced[0], forced[1], SEQUENCE, FORCE_W, free)
     assert v.n_passes == math.ceil(len(STANDARD) / n_per_step)
     assert v.changed.tolist() == STANDARD
 
@@ -196,7 +196,7 @@ def test_residues_are_drawn_with_their_probability(tiny, make_sae, temperature) 
 def test_positions_and_fixed_residues(forced) -> None:
     places = tuple(range(8, 16))  # QRXGAVLU
     settings = DesignSettings(n_variants=2, positions=places, fixed=(9, 0))
-    for v in design(*forced, SEQUENCE, FORCE_W, settings):
+    for v in design(forced[0], forced[1], SEQUENCE, FORCE_W, settings):
         assert v.sequence == SEQUENCE[:8] + "WRXWWWWU" + SEQUENCE[16:]
 
 
@@ -249,7 +249,7 @@ def test_dropping_the_error_term_reaches_the_choice(tiny: ESM2, make_sae) -> Non
 )
 def test_refuses_settings(forced, changes: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        design(*forced, SEQUENCE, [], DesignSettings(**changes))
+        design(forced[0], forced[1], SEQUENCE, [], DesignSettings(**changes))
 
 
 def test_refuses_edits_and_models(forced, tiny: ESM2, make_sae, monkeypatch) -> None:
@@ -277,5 +277,5 @@ def test_refuses_edits_and_models(forced, tiny: ESM2, make_sae, monkeypatch) -> 
 def test_gumbels_of_neighbours_are_their_own(forced) -> None:
     # variants with the same masks still draw differently
     settings = DesignSettings(n_variants=20, positions=tuple(range(10)), temperature=5.0)
-    found = sequences(design(*forced, SEQUENCE, [], settings))
+    found = sequences(design(forced[0], forced[1], SEQUENCE, [], settings))
     assert all(a != b for a, b in pairwise(found))

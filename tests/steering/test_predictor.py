@@ -32,9 +32,7 @@ print("predicted", len(records))
 def program(folder: Path, then: str = "") -> Path:
     """A real program that writes the known backbones of two chains, and then something else."""
     path = folder / "predict.py"
-    path.write_text(
-        SCRIPT.format(python=sys.executable, structures=DATA / "structures", then=then)
-    )
+    path.write_text(SCRIPT.format(python=sys.executable, structures=DATA / "structures", then=then))
     path.chmod(0o755)
     return path
 
