@@ -26,6 +26,8 @@ COMMANDS = {
                     "edit latents in one protein and see what the predictions do"),
     "sweep": Command("SweepConfig", "steering.commands:run_sweep",
                      "dose-response of one latent over many proteins, beside its controls"),
+    "design": Command("DesignConfig", "steering.design_command:run_design",
+                      "let the edited model rewrite a protein, and judge the variants"),
 }  # fmt: skip
 USAGE = "python -m steering COMMAND --help; COMMAND is one of\n" + "\n".join(
     f"  {name:10} {command.purpose}" for name, command in COMMANDS.items()

@@ -16,6 +16,7 @@ from extract.errors import UserError
 from extract.fasta import MAX_POSITION, Protein, check_sequence
 from extract.selection import FastaSource, Selection, TooLong, read_fasta
 from steering.changes import ErrorTerm
+from steering.design_settings import DesignSettings, Method
 from steering.edits import (
     OF_STREAM,
     WITHOUT_STRENGTH,
@@ -198,6 +199,83 @@ class SweepConfig(SteerConfig):
             EditRequest(self.latent, self.operation, s, of_maximum, Where(self.where))
             for s in sorted(self.strengths)
         ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DesignConfig(OneProteinConfig):
+    """Let the edited model rewrite a protein, and ask the unedited one what it thinks of that.
+
+    Example: python -m steering design --run runs/x --fasta p.fasta --edit 123:set:1xmax --out
+    variants/
+    """
+
+    variants: int = 100
+    """How many variants."""
+    method: Method = "single"
+    """single: mask a share of the residues and fill them in one pass; gibbs: a few at a time, each
+    given those before."""
+    positions: Optional[str] = None
+    """Residues that may change, counted from 1 (10-20,25); by default all standard ones."""
+    fixed: Optional[str] = None
+    """Residues that stay."""
+    mask_fraction: Optional[float] = None
+    """single: share of the free residues that each variant masks; by default 0.15, or all of
+    --positions."""
+    per_step: int = 1
+    """gibbs: residues masked together."""
+    sweeps: int = 1
+    """gibbs: turns of every free residue, at most."""
+    max_changes: Optional[int] = None
+    """Most residues in which a variant may differ from the protein; by default any number."""
+    temperature: float = 1.0
+    """1 draws from the model's probabilities, 0 takes the likeliest residue."""
+    control_variants: int = 20
+    """Variants of every control: no edit, and random latents whose change has the same norm, all
+    with the random numbers of the first variants."""
+    random_latents: int = 3
+    """Controls: latents that fire about as often as the first edited one."""
+    copies: int = 10
+    """Pseudo-perplexity masks one residue in so many at a time."""
+    probe: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = ()
+    """A concept's probe (.npz, steering.concept_probe) to read on every variant; may be given
+    again."""
+    predictor: Optional[Path] = None
+    """Program that takes a FASTA file and a folder and writes a PDB file for every record, to
+    predict the variants' structures; none comes with this project."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers and texts that need no run."""
+        super().__post_init__()
+        for name in ("control_variants", "random_latents"):
+            if getattr(self, name) < 0:
+                flag = name.replace("_", "-")
+                raise UserError(f"--{flag} ({getattr(self, name)}) must not be negative")
+        if self.copies < 2:
+            raise UserError(f"--copies ({self.copies}) must be at least 2")
+        self.settings()
+
+    def settings(self) -> DesignSettings:
+        """How variants are made.
+
+        Raises:
+            UserError: a number or a range that can't be.
+        """
+        positions = _residues(self.positions, "--positions") if self.positions else None
+        fixed = _residues(self.fixed, "--fixed") if self.fixed else ()
+        return DesignSettings(
+            self.method, self.variants, positions, fixed, self.mask_fraction, self.per_step,
+            self.sweeps, self.max_changes, self.temperature, self.seed, self.batch_residues,
+        )  # fmt: skip
+
+
+def _residues(text: str, flag: str) -> tuple[int, ...]:
+    """0-based residues of ranges counted from 1."""
+    where = parse_where(text, f"{flag} {text!r}")
+    if where.places != "ranges":
+        raise UserError(f"{flag} {text!r}: must be ranges counted from 1 such as 3,10-15")
+    if any(last > MAX_POSITION for _, last in where.ranges):
+        raise UserError(f"{flag} {text!r}: no sequence is so long")
+    return tuple(sorted({i for first, last in where.ranges for i in range(first, last)}))
 
 
 def read_protein(config: OneProteinConfig) -> Protein:

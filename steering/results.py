@@ -32,7 +32,7 @@ def require_result_folder(out: Path) -> None:
     """Refuse a folder that holds something other than an earlier steering result."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; give a folder with --out")
-    known = {*FILES, *(f"{name}.tmp" for name in FILES)}
+    known = {*FILES, *(f"{name}.tmp" for name in FILES), "structures", "structures.tmp"}
     if out.is_dir() and any(p.name not in known for p in out.iterdir()):
         raise UserError(f"{out}: is not empty and not a steering result; give a new --out folder")
 
