@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from extract.command_line import parse
 from extract.errors import UserError, run_cli
@@ -14,7 +14,7 @@ class Command(NamedTuple):
     """A word of the command line."""
 
     config: str
-    """Its flags, in ``steering.config``."""
+    """Its flags: module and dataclass."""
     run: str
     """What it does: module and function."""
     purpose: str
@@ -22,12 +22,15 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "edit": Command("EditConfig", "steering.commands:run_edit",
+    "edit": Command("steering.config:EditConfig", "steering.commands:run_edit",
                     "edit latents in one protein and see what the predictions do"),
-    "sweep": Command("SweepConfig", "steering.commands:run_sweep",
+    "sweep": Command("steering.config_many:SweepConfig", "steering.commands:run_sweep",
                      "dose-response of one latent over many proteins, beside its controls"),
-    "design": Command("DesignConfig", "steering.design_command:run_design",
+    "design": Command("steering.config:DesignConfig", "steering.design_command:run_design",
                       "let the edited model rewrite a protein, and judge the variants"),
+    "benchmark": Command("steering.config_many:BenchmarkConfig",
+                         "steering.benchmark_command:run_benchmark",
+                         "how often many latents move their targets, beside controls"),
 }  # fmt: skip
 USAGE = "python -m steering COMMAND --help; COMMAND is one of\n" + "\n".join(
     f"  {name:10} {command.purpose}" for name, command in COMMANDS.items()
@@ -43,10 +46,13 @@ def main() -> None:
     if name not in COMMANDS:
         raise UserError(f"unknown command {name!r}; it is one of {', '.join(COMMANDS)}")
     command = COMMANDS[name]
-    config = getattr(importlib.import_module("steering.config"), command.config)
-    module, function = command.run.split(":")
-    given = parse(config, prog=f"python -m steering {name}", args=words)
-    getattr(importlib.import_module(module), function)(given)
+    given = parse(_found(command.config), prog=f"python -m steering {name}", args=words)
+    _found(command.run)(given)
+
+
+def _found(place: str) -> Any:
+    module, name = place.split(":")
+    return getattr(importlib.import_module(module), name)
 
 
 if __name__ == "__main__":

@@ -238,16 +238,35 @@ def _types(sequence: str) -> Int[np.ndarray, " residues"]:
     return residue_types(residue_tokens(sequence)).astype(np.int64)
 
 
+def read_probes(
+    model: ProteinLM,
+    sequences: Sequence[str],
+    probes: Sequence[ConceptProbe],
+    *,
+    batch_residues: int = 4096,
+) -> Float[np.ndarray, "sequences probes"]:
+    """Mean probability over the residues of each sequence, by the unedited model.
+
+    Raises:
+        UserError: a probe of another parent, or two of one name.
+    """
+    _check_probes(model, probes)
+    read = _read(model, None, sequences, (), probes, batch_residues)
+    return np.stack([values.mean(axis=0, dtype=np.float64) for values in read])
+
+
+@torch.inference_mode()
 def _read(
     model: ProteinLM,
-    sae: TorchSAE,
+    sae: TorchSAE | None,
     sequences: Sequence[str],
     latents: Sequence[int],
     probes: Sequence[ConceptProbe],
     batch_residues: int,
 ) -> list[Float[np.ndarray, "residues columns"]]:
     """Latents, then probes, at every residue of every sequence."""
-    wanted = [sae.site] * bool(latents) + [probe.site for probe in probes]
+    wanted = [sae.site] if sae is not None and latents else []
+    wanted += [probe.site for probe in probes]
     sites = list(dict.fromkeys(wanted))
     if not sites:
         return [np.empty((len(sequence), 0), np.float32) for sequence in sequences]
@@ -258,7 +277,7 @@ def _read(
         rows = tokens.residue_rows()
         streams = {site: x[rows] for site, x in model.residuals(tokens, sites).items()}
         columns = [probe.probability(streams[probe.site]) for probe in probes]
-        if latents:
+        if sae is not None and latents:
             values, indices = sae.encode(streams[sae.site])
             columns = [torch.where(indices == j, values, 0.0).sum(-1) for j in latents] + columns
         per_residue = torch.stack(columns, -1).cpu().numpy()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from extract.errors import UserError
-from steering.config import EditConfig, SteerConfig, SweepConfig, read_protein, read_proteins
+from steering.config import EditConfig, SteerConfig, read_protein
+from steering.config_many import SweepConfig, read_proteins
 
 if TYPE_CHECKING:
     from extract.plm import ProteinLM
