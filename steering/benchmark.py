@@ -162,7 +162,8 @@ def run_target(
         matched, _ = response.at_equal_kl(readout)
         return TargetResult(
             target, last.effect, float(np.nanmean(matched[:, -1])), last.steered_at_equal_kl,
-            last.steered_at_equal_norm.mean, last.controls_reached, facts, readout[0, -1],
+            last.steered_at_equal_norm.mean, last.controls_reached, facts,
+            readout[0, len(GRID) - 1],
         )  # fmt: skip
     if target.name not in probes:
         raise UserError(f"target {target.name!r}: no probe of this concept was given")

@@ -48,6 +48,8 @@ OF_STREAM = ("direction", "ablate")
 WITHOUT_STRENGTH = ("zero", "ablate")
 Places = Literal["all", "active", "masked", "ranges"]
 
+MAX_STRENGTH = torch.finfo(torch.float32).max
+
 FORM = "must be LATENT:OPERATION[:STRENGTH][@WHERE], such as 123:set:1.5xmax@10-20"
 
 
@@ -95,9 +97,10 @@ class Edit:
 
     def __post_init__(self) -> None:
         """Check the strength."""
-        if not math.isfinite(self.strength):
+        if not abs(self.strength) <= MAX_STRENGTH:  # also NaN
             raise UserError(
-                f"latent {self.latent}: the strength ({self.strength}) must be a finite number"
+                f"latent {self.latent}: the strength ({self.strength}) must be a finite number of "
+                "float32"
             )
 
     def __str__(self) -> str:

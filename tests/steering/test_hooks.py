@@ -203,7 +203,7 @@ def test_refuses_bad_edits(tiny: ESM2, sae: TorchSAE) -> None:
         steered_logits(tiny, sae, tokens, [put(3, 1.0), put(3, 2.0)])
     with pytest.raises(UserError, match=r"residues 6-6 are outside .* 1 to 5"):
         steered_logits(tiny, sae, tokens, [put(3, 1.0, (5, 6))])
-    for value in (math.nan, math.inf, -math.inf):
+    for value in (math.nan, math.inf, -math.inf, 1e39):
         with pytest.raises(UserError, match="must be a finite number"):
             put(3, value)
 
