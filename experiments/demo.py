@@ -185,10 +185,10 @@ def steer_one_step(config: DemoConfig) -> Step:
     protein = next((p for p in proteins if len(p.sequence) <= 110), proteins[0])
     n = len(protein.sequence)
     flags = ["--run", str(run), "--sequence", protein.sequence, "--out", str(out)]
-    flags += ["--clamp", f"{best['latent']}=1x", "--positions", f"{n // 3}-{2 * n // 3}"]
+    flags += ["--edit", f"{best['latent']}:set:1xmax@{n // 3}-{2 * n // 3}"]
     title = f"steer {protein.id} towards {best['amino_acid']}"
     inputs = [run / "run.json"]
-    return Step(title, ["steering", *flags], inputs, out / "steering.json")
+    return Step(title, ["steering", "edit", *flags], inputs, out / "steering.json")
 
 
 def report_step(config: DemoConfig) -> Step:

@@ -87,8 +87,10 @@ def steer_all(config: AminoAcidConfig) -> pd.DataFrame:
     """One row per amino acid: its latent's effect, its controls', intervals over proteins."""
     from extract.parents import load_parent_of
     from saejax.checkpoint import load_sae
-    from steering.hooks import Clamp, multiple_of_maximum
-    from steering.masked import masked_positions_effect
+    from steering.controls import matched_latents
+    from steering.edits import Edit, Where, multiple_of_maximum
+    from steering.masked import scored_batches
+    from steering.sweep import dose_response
     from steering.torch_sae import TorchSAE
 
     loaded = load_sae(config.run)
@@ -96,22 +98,22 @@ def steer_all(config: AminoAcidConfig) -> pd.DataFrame:
     proteins = unseen_proteins(config)
     model = load_parent_of(loaded.store_manifest, weights=config.weights)
     sae = TorchSAE.from_run(loaded)
+    sequences = [p.sequence for p in proteins]
+    batches = list(
+        scored_batches(model, sequences, mask_fraction=config.mask_fraction, seed=config.seed)
+    )
     rows = []
     for concept, latent in latents.items():
         amino_acid = concept[-1]
         value = multiple_of_maximum(loaded, latent, config.strength)
-        effect = masked_positions_effect(
-            model,
-            sae,
-            [p.sequence for p in proteins],
-            Clamp(latent, value),
-            amino_acid,
-            frequency=loaded.latent_frequency,
-            n_controls=config.n_controls,
+        controls = matched_latents(
+            loaded.latent_frequency, latent, config.n_controls, seed=config.seed,
             exclude=sorted(set(latents.values()) - {latent}),
-            mask_fraction=config.mask_fraction,
-            seed=config.seed,
-        )
+        )  # fmt: skip
+        edits = [Edit(latent, "set", s, Where("masked")) for s in (0.0, value)]
+        effect = dose_response(model, sae, batches, edits, n_proteins=len(proteins),
+                               control_latents=controls.tolist(), extra_norms=(),
+                               seed=config.seed)  # fmt: skip
         rows.append(_row(config, amino_acid, latent, value, effect))
         log.info("%s: latent %d = %.2f raises log p by %.2f nats (matched random latents %+.2f)",
                  amino_acid, latent, value, rows[-1]["delta_log_p"],
@@ -124,32 +126,31 @@ def _row(
 ) -> dict[str, Any]:
     from steering.controls import bootstrap_mean
 
-    assert amino_acid in AMINO_ACIDS
-    target = bootstrap_mean(effect.target, seed=config.seed)
-    excess = bootstrap_mean(effect.excess(), seed=config.seed)
-    per_control = np.nanmean(effect.controls, axis=1)
+    target, *controls = effect.delta_log_p[:, :, :, AMINO_ACIDS.index(amino_acid)]
+    zeroed, target, controls = target[0], target[1], np.stack(controls)[:, 1]
+    raised = bootstrap_mean(target, seed=config.seed)
+    excess = bootstrap_mean(target - controls.mean(axis=0), seed=config.seed)
+    per_control = np.nanmean(controls, axis=1)
     return {
         "amino_acid": amino_acid,
         "latent": latent,
         "value": value,
-        "delta_log_p": target.mean,
-        "delta_log_p_low": target.low,
-        "delta_log_p_high": target.high,
+        "delta_log_p": raised.mean,
+        "delta_log_p_low": raised.low,
+        "delta_log_p_high": raised.high,
         "control_mean": float(per_control.mean()),
         "control_min": float(per_control.min()),
         "control_max": float(per_control.max()),
         "excess": excess.mean,
         "excess_low": excess.low,
         "excess_high": excess.high,
-        "frac_proteins_above_all_controls": float(
-            np.nanmean(effect.target > effect.controls.max(axis=0))
-        ),
-        "zeroed_delta_log_p": float(np.nanmean(effect.zeroed)),
-        "kl": float(np.nanmean(effect.target_kl)),
-        "control_kl": float(np.nanmean(effect.control_kl)),
-        "relative_norm": float(np.nanmean(effect.relative_norm)),
-        "n_masked": int(effect.n_positions.sum()),
-        "n_proteins": len(effect.target),
+        "frac_proteins_above_all_controls": float(np.nanmean(target > controls.max(axis=0))),
+        "zeroed_delta_log_p": float(np.nanmean(zeroed)),
+        "kl": float(np.nanmean(effect.kl[0, 1])),
+        "control_kl": float(np.nanmean(effect.kl[1:, 1])),
+        "relative_norm": float(np.nanmean(effect.relative_norm[1])),
+        "n_masked": int(effect.n_read.sum()),
+        "n_proteins": len(target),
         "control_latents": " ".join(map(str, effect.control_latents)),
     }
 

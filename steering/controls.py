@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -55,20 +55,33 @@ def matched_latents(
     return shuffled[np.argsort(distance, kind="stable")[:n]]
 
 
-def matched_change(
-    sae: TorchSAE, latent: int, norms_R: Float[Tensor, " rows"]
-) -> Float[Tensor, "rows d_model"]:
-    """A change along ``+W_dec[latent]`` whose norm at each row is that of another edit.
+def random_directions(d_model: int, n: int, *, seed: int = 0) -> Float[Tensor, "n d_model"]:
+    """``n`` directions drawn evenly from the unit sphere."""
+    directions = np.random.default_rng(seed).normal(size=(n, d_model))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    return torch.from_numpy(directions.astype(np.float32))
 
-    This raises the latent by norm · scale / ‖W_dec[latent]‖ at each row.
+
+def latent_directions(sae: TorchSAE, latents: Sequence[int]) -> Float[Tensor, "n d_model"]:
+    """W_dec[j] / ‖W_dec[j]‖ of each latent."""
+    chosen = torch.tensor(list(latents), dtype=torch.long, device=sae.W_dec.device)
+    rows = sae.W_dec[chosen]
+    return rows / torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+
+
+def matched_change(
+    direction_D: Float[Tensor, " d_model"], norms_R: Float[Tensor, " rows"]
+) -> Float[Tensor, "rows d_model"]:
+    """A change along a unit direction whose norm at each row is that of another edit.
+
+    Along ``+W_dec[j]`` this raises latent j by norm · scale / ‖W_dec[j]‖ at each row: its decoder
+    norm times its strength is that of the other edit.
 
     Args:
-        sae: the SAE.
-        latent: the control.
-        norms_R: ‖decode(z′) − decode(z)‖ of the edit to match, in raw units.
+        direction_D: of norm 1.
+        norms_R: ‖Δx‖ of the edit to match, in raw units.
     """
-    direction = sae.W_dec[latent] / torch.linalg.vector_norm(sae.W_dec[latent])
-    return norms_R[:, None] * direction
+    return norms_R[:, None] * direction_D
 
 
 class Interval(NamedTuple):

@@ -1,4 +1,4 @@
-"""What an edit does to the parent's predictions."""
+"""What an edit does to the parent's predictions in one forward pass."""
 
 from __future__ import annotations
 
@@ -7,23 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from extract.alphabet import AMINO_ACIDS
 from extract.errors import UserError
 from extract.plm import PackedTokens, ProteinLM
-from steering.hooks import (
-    Clamp,
-    check_clamps,
-    check_rows,
-    clamp_changes,
-    clamp_latents,
-    decode_changes,
-    edit_residual,
-    replace_residual,
-)
-from steering.torch_sae import TorchSAE
+from steering.changes import ErrorTerm, change_of, check_edits
+from steering.edits import Edit, Residues
+from steering.passes import EditedPasses
+from steering.torch_sae import TorchLatents, TorchSAE
 
 
 def amino_acid_log_p(
@@ -58,38 +51,42 @@ def kl_divergence(
     return (base_log_p.exp() * (base_log_p - steered_log_p)).sum(dim=-1)
 
 
-class ClampEffect(NamedTuple):
-    """What one clamp did at the edited positions."""
+class EditEffect(NamedTuple):
+    """What one edit did at the residues it applied to, apart from the other edits."""
 
-    clamp: Clamp
-    """Which latent, to which value."""
+    edit: Edit
+    """The edit."""
+    n_edited: int
+    """Residues it applied to."""
     fired_on: float
-    """Share of the edited positions on which the latent fired before the edit."""
+    """Share of them on which the latent fired before (NaN if there are none, as below)."""
     mean_before: float
     """Mean of the latent there before the edit (normalised latent units)."""
     mean_norm: float
-    """Mean ‖Δx‖ of this clamp alone (raw activation units)."""
+    """Mean ‖Δx‖ of this edit alone, the error term kept (raw activation units)."""
     relative_norm: float
-    """Mean ‖Δx‖ / ‖x‖ of this clamp alone."""
+    """Mean ‖Δx‖ / ‖x‖ of this edit alone, the error term kept."""
 
 
 class SequenceEffect(NamedTuple):
-    """One sequence with and without an edit. Residues are rows, ``AMINO_ACIDS`` columns."""
+    """One sequence with and without edits. Residues are rows, ``AMINO_ACIDS`` columns."""
 
     sequence: str
     """The sequence."""
-    positions: Int[np.ndarray, " edited"]
-    """0-based residues at which the edit applied."""
+    masked: Int[np.ndarray, " masked"]
+    """0-based residues that the model did not see, in either pass."""
+    edited: Bool[np.ndarray, " residues"]
+    """Residues at which any edit applied."""
     base_log_p: Float[np.ndarray, "residues 20"]
-    """log p without the edit (nats)."""
+    """log p without the edits (nats)."""
     steered_log_p: Float[np.ndarray, "residues 20"]
-    """log p under the edit (nats)."""
+    """log p under the edits (nats)."""
     kl: Float[np.ndarray, " residues"]
     """KL(base ‖ steered) at each residue (nats)."""
-    clamps: list[ClampEffect]
-    """What each clamp changed, in the order given."""
+    edits: list[EditEffect]
+    """What each edit changed, in the order given."""
     relative_norm: float
-    """Mean ‖Δx‖ / ‖x‖ over edited positions, all clamps together."""
+    """Mean ‖Δx‖ / ‖x‖ over edited residues, all edits together; 0 where there are none."""
 
     @property
     def delta_log_p(self) -> Float[np.ndarray, "residues 20"]:
@@ -110,115 +107,102 @@ def sequence_effect(
     model: ProteinLM,
     sae: TorchSAE,
     sequence: str,
-    clamps: Sequence[Clamp],
-    positions: Sequence[int] | None = None,
+    edits: Sequence[Edit],
+    *,
+    masked: Sequence[int] = (),
+    error_term: ErrorTerm = "keep",
 ) -> SequenceEffect:
-    """Run a sequence with and without the clamps, unmasked.
+    """Run a sequence with and without the edits.
 
     Args:
         model: the parent.
         sae: on the model's device.
         sequence: legal residues.
-        clamps: each latent at most once.
-        positions: 0-based residues to edit; by default all.
+        edits: see :mod:`steering.edits`.
+        masked: 0-based residues to hide from the model, in both passes.
+        error_term: kept or dropped at edited residues.
 
     Raises:
-        UserError: as :func:`steering.hooks.clamp_latents`, a parent without logits, or an edit
-            so strong that the output overflows.
+        UserError: as :func:`steering.hooks.edit_latents`, a parent without logits or, if any
+            residue is to be masked, without a mask token, or an edit so strong that the output
+            overflows.
     """
     sae.require_parent(model)
-    latents = check_clamps(sae, clamps)
-    tokens = model.tokenize([sequence])
-    residues = tokens.residue_rows()
-    chosen = np.arange(len(sequence)) if positions is None else np.array(positions, dtype=np.int64)
-    rows = residues[torch.from_numpy(chosen).to(residues.device)]
-    passes = EditedPasses(model, sae.site, tokens, rows)
-    dz_RC = clamp_changes(sae, passes.x_RD, clamps)
-    delta_RD = decode_changes(sae, dz_RC, latents)
+    check_edits(sae, edits)
+    tokens = mask_residues(model, model.tokenize([sequence]), masked)
+    residues = Residues(tokens, model.mask_token)
+    passes = EditedPasses(model, sae.site, tokens)
+    latents = sae.encode(passes.x_RD)
+    change = change_of(sae, edits, passes.x_RD, residues, error_term=error_term, latents=latents)
     columns = model.amino_acid_tokens
-    base = amino_acid_log_p(passes.base_logits[residues], columns)
-    with clamp_latents(model, sae, clamps, tokens, rows=rows):
-        steered = amino_acid_log_p(model.logits(tokens)[residues], columns)
+    base = amino_acid_log_p(passes.base_logits[passes.rows], columns)
+    steered = amino_acid_log_p(passes.logits(change.delta_RD)[passes.rows], columns)
     kl = kl_divergence(base, steered)
-    if not (steered.isfinite().all() and kl.isfinite().all()):
-        strengths = ", ".join(f"latent {c.latent} = {c.value:g}" for c in clamps)
-        raise UserError(
-            f"{strengths}: so strong an edit that the model's output is not finite; a latent's own "
-            "maximum is a sensible size, write it as LATENT=1x"
-        )
+    require_finite(edits, steered, kl)
     return SequenceEffect(
-        sequence, chosen, base.cpu().numpy(), steered.cpu().numpy(), kl.cpu().numpy(),
-        _clamp_effects(sae, passes.x_RD, dz_RC, clamps),
-        float(relative_norms(delta_RD, passes.x_RD).mean()),
-    )  # fmt: skip
+        sequence,
+        np.array(sorted(masked), dtype=np.int64),
+        change.edited_R.cpu().numpy(),
+        base.cpu().numpy(),
+        steered.cpu().numpy(),
+        kl.cpu().numpy(),
+        [_edit_effect(sae, edit, passes.x_RD, residues, latents) for edit in edits],
+        _mean_relative_norm(change.delta_RD, passes.x_RD, change.edited_R),
+    )
 
 
-def _clamp_effects(
-    sae: TorchSAE, x_RD: Tensor, dz_RC: Tensor, clamps: Sequence[Clamp]
-) -> list[ClampEffect]:
-    effects = []
-    for clamp, dz_R in zip(clamps, dz_RC.T, strict=True):
-        before_R = clamp.value - dz_R
-        delta_RD = decode_changes(sae, dz_R[:, None], [clamp.latent])
-        effects.append(
-            ClampEffect(
-                clamp=clamp,
-                fired_on=float((before_R > 0).float().mean()),
-                mean_before=float(before_R.mean()),
-                mean_norm=float(torch.linalg.vector_norm(delta_RD, dim=-1).mean()),
-                relative_norm=float(relative_norms(delta_RD, x_RD).mean()),
-            )
+def mask_residues(model: ProteinLM, tokens: PackedTokens, masked: Sequence[int]) -> PackedTokens:
+    """``tokens`` of one sequence with the parent's mask token at 0-based residues.
+
+    Raises:
+        UserError: a parent without a mask token, or a residue outside the sequence.
+    """
+    if not len(masked):
+        return tokens
+    if model.mask_token is None:
+        raise UserError(f"{model.name} was not trained on masks, so it has no masked residues")
+    rows, chosen = tokens.residue_rows(), torch.as_tensor(list(masked))
+    if not (int(chosen.min()) >= 0 and int(chosen.max()) < len(rows)):
+        raise UserError(
+            f"residues to mask: outside the sequence, whose residues are 1 to {len(rows)}"
         )
-    return effects
+    return tokens._replace(ids=tokens.ids.index_fill(0, rows[chosen.to(rows)], model.mask_token))
+
+
+def require_finite(edits: Sequence[Edit], *outputs: Tensor) -> None:
+    """Refuse an edit so strong that the parent's output is not finite."""
+    if not all(bool(output.isfinite().all()) for output in outputs):
+        raise UserError(
+            f"{'; '.join(map(str, edits))}: so strong an edit that the model's output is not "
+            "finite; a latent's own maximum is a sensible size, write it as LATENT:set:1xmax"
+        )
+
+
+def _edit_effect(
+    sae: TorchSAE, edit: Edit, x_RD: Tensor, residues: Residues, latents: TorchLatents
+) -> EditEffect:
+    change = change_of(sae, [edit], x_RD, residues, latents=latents)
+    at, n = change.edited_R, int(change.edited_R.sum())
+    before_R = change.before_RC[at, 0]
+    norms_R = torch.linalg.vector_norm(change.delta_RD[at], dim=-1)
+    nan = float("nan")
+    return EditEffect(
+        edit,
+        n,
+        float((before_R > 0).float().mean()) if n else nan,
+        float(before_R.mean()) if n else nan,
+        float(norms_R.mean()) if n else nan,
+        _mean_relative_norm(change.delta_RD, x_RD, at) if n else nan,
+    )
+
+
+def _mean_relative_norm(delta_RD: Tensor, x_RD: Tensor, at: Tensor) -> float:
+    return float(relative_norms(delta_RD[at], x_RD[at]).mean()) if at.any() else 0.0
 
 
 def relative_norms(
     delta_RD: Float[Tensor, "rows d_model"], x_RD: Float[Tensor, "rows d_model"]
 ) -> Float[Tensor, " rows"]:
-    """‖Δx‖ / ‖x‖ at each row."""
-    norm = torch.linalg.vector_norm
-    return norm(delta_RD, dim=-1) / norm(x_RD, dim=-1)
-
-
-class EditedPasses:
-    """Forward passes over one batch with different changes at the same rows of one site.
-
-    Blocks before the site run once, whatever the number of changes.
-    """
-
-    def __init__(
-        self, model: ProteinLM, site: str, tokens: PackedTokens, rows: Int[Tensor, " rows"]
-    ) -> None:
-        """Run the unedited pass; ``rows`` are the packed rows that changes apply to."""
-        self._model, self._site, self._tokens = model, site, tokens
-        self._rows = check_rows(tokens, rows)
-        self._stream_site = model.stream_site(site)
-        found = model.residuals(tokens, (self._stream_site, site))
-        self._stream = found[self._stream_site]
-        self.x_RD: Float[Tensor, "rows d_model"] = found[site][self._rows]
-        self.base_logits: Float[Tensor, "tokens vocabulary"] = self._logits(self._stream)
-
-    def logits(self, delta_RD: Float[Tensor, "rows d_model"]) -> Float[Tensor, "tokens vocabulary"]:
-        """Logits with ``delta_RD`` added at the rows; no pass when all of it is zero."""
-        if not delta_RD.any():
-            return self.base_logits
-        if self._stream_site == self._site:
-            change = delta_RD.to(self._stream.dtype)
-            return self._logits(self._stream.index_add(0, self._rows, change))
-        with edit_residual(
-            self._model, self._site, lambda _: delta_RD, self._tokens, rows=self._rows
-        ):
-            return self._logits(self._stream)
-
-    def spliced(self, x_RD: Float[Tensor, "rows d_model"]) -> Float[Tensor, "tokens vocabulary"]:
-        """Logits with ``x_RD`` in place of the rows' own activations at the site."""
-        if self._stream_site == self._site:
-            put = x_RD.to(self._stream.dtype)
-            return self._logits(self._stream.index_copy(0, self._rows, put))
-        with replace_residual(
-            self._model, self._site, lambda _: x_RD, self._tokens, rows=self._rows
-        ):
-            return self._logits(self._stream)
-
-    def _logits(self, x: Tensor) -> Tensor:
-        return self._model.logits_from(x, self._tokens, self._stream_site)
+    """‖Δx‖ / ‖x‖ at each row; 0 where nothing changes, also of a zero x."""
+    norms_R = torch.linalg.vector_norm(delta_RD, dim=-1)
+    return torch.where(norms_R > 0, norms_R / torch.linalg.vector_norm(x_RD, dim=-1), 0.0)

@@ -12,8 +12,7 @@ token) keep their activations and have no score, and a packed batch has no paddi
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,30 +21,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from extract.alphabet import residue_tokens, residue_types
-from extract.batching import token_batches
 from extract.errors import UserError
-from extract.plm import PackedTokens, ProteinLM
-from steering.effects import EditedPasses
-from steering.masked import standard_residues
+from extract.plm import ProteinLM
+from steering.masked import ScoredBatch, scored_batches
+from steering.passes import EditedPasses
 from steering.torch_sae import TorchSAE
 
 STAND_INS = ("sae", "zero", "mean")
 """What is put in place of the activations."""
 PASSES = ("original", *STAND_INS)
-
-
-class ScoredBatch(NamedTuple):
-    """Sequences of one batch, and which of their residues are scored."""
-
-    tokens: PackedTokens
-    """With the parent's mask token at the scored rows, if they are masked."""
-    rows: Int[Tensor, " scored"]
-    """Packed rows that are scored, ascending."""
-    targets: Int[Tensor, " scored"]
-    """Logit columns of the amino acids that are there; on the CPU."""
-    proteins: Int[np.ndarray, " scored"]
-    """Which sequence each belongs to."""
 
 
 class SpliceSums(NamedTuple):
@@ -63,62 +47,6 @@ class SpliceSums(NamedTuple):
     """Residues whose activation was replaced, scored or not."""
     fvu: float
     """Of the SAE, on the activations that were replaced."""
-
-
-def masked_residues(sequence: str, fraction: float, seed: int = 0) -> Int[np.ndarray, " masked"]:
-    """0-based standard residues to mask: ``fraction`` of them, at least one, ascending.
-
-    They depend on (seed, sequence) alone, so neither on the batch nor on the other proteins.
-    """
-    standard = standard_residues(sequence)
-    digest = hashlib.sha256(sequence.encode()).digest()[:8]
-    rng = np.random.default_rng((seed, int.from_bytes(digest, "big")))
-    n = min(len(standard), max(1, round(fraction * len(standard))))
-    return np.sort(rng.permutation(standard)[:n])
-
-
-def scored_batches(
-    model: ProteinLM,
-    sequences: Sequence[str],
-    *,
-    mask_fraction: float | None = None,
-    seed: int = 0,
-    batch_residues: int = 4096,
-) -> Iterator[ScoredBatch]:
-    """Batches of the sequences in order.
-
-    Args:
-        model: the parent.
-        sequences: legal residues.
-        mask_fraction: share of each sequence's standard residues that are masked, and scored
-            alone; None for none masked, and every standard residue scored.
-        seed: of the masks.
-        batch_residues: residues per forward pass.
-
-    Raises:
-        UserError: a parent without a mask token.
-    """
-    mask = None if mask_fraction is None else model.mask_token
-    if mask_fraction is not None and mask is None:
-        raise UserError(f"{model.name} was not trained on masks, so it has no masked positions")
-    lengths = [len(s) for s in sequences]
-    for batch in token_batches(range(len(sequences)), lengths, batch_residues):
-        tokens = model.tokenize([sequences[i] for i in batch])
-        starts = np.cumsum([0, *tokens.lengths[:-1]]) + tokens.n_before
-        chosen = [
-            standard_residues(sequences[i])
-            if mask_fraction is None
-            else masked_residues(sequences[i], mask_fraction, seed)
-            for i in batch
-        ]
-        types = [residue_types(residue_tokens(sequences[i]))[c] for i, c in zip(batch, chosen)]
-        columns = np.asarray(model.amino_acid_tokens)[np.concatenate(types)]
-        rows = torch.from_numpy(np.concatenate([s + c for s, c in zip(starts, chosen)]))
-        rows = rows.to(tokens.ids.device)
-        if mask is not None:
-            tokens = tokens._replace(ids=tokens.ids.index_fill(0, rows, mask))
-        proteins = np.repeat(np.array(batch), [len(c) for c in chosen])
-        yield ScoredBatch(tokens, rows, torch.from_numpy(columns.astype(np.int64)), proteins)
 
 
 @torch.inference_mode()

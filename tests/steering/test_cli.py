@@ -12,17 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from extract.alphabet import AMINO_ACIDS
-from extract.errors import UserError, run_cli
+from extract.errors import run_cli
+from extract.selection import read_fasta
 from extract.weights import load_esm2
 from saejax import load_sae
 from steering.__main__ import main
-from steering.config import parse_clamp, parse_positions
+from steering.edits import Edit, Where
 from steering.effects import sequence_effect
-from steering.hooks import Clamp
 from steering.torch_sae import TorchSAE
 
 SEQUENCE = "MKTAYIAKQRQISFVKSHFSRQ"
@@ -32,12 +30,12 @@ SEQUENCE = "MKTAYIAKQRQISFVKSHFSRQ"
 def steer(workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Run the command line in this process; flags given as None are left out."""
 
-    def run(*extra: str, **flags: object) -> Path:
+    def run(*extra: str, command: str = "edit", **flags: object) -> Path:
         out = tmp_path / "out"
         given = {"run": workspace.run, "weights": workspace.weights, "out": out,
                  "sequence": SEQUENCE} | flags  # fmt: skip
         words = [w for k, v in given.items() if v is not None for w in (f"--{k}", str(v))]
-        monkeypatch.setattr(sys, "argv", ["steering", *words, *extra])
+        monkeypatch.setattr(sys, "argv", ["steering", command, *words, *extra])
         run_cli(main)
         return out
 
@@ -62,14 +60,15 @@ def refused(steer, tmp_path: Path, capsys: pytest.CaptureFixture):
 
 
 def test_writes_what_was_measured(steer, workspace, capsys) -> None:
-    out = steer("--clamp", "5=4.0", "--clamp", "7=0", "--positions", "2-4,10")
+    out = steer("--edit", "5:set:4.0@2-4,10", "--edit", "7:zero@2-4,10")
     loaded = load_sae(workspace.run)
     model = load_esm2(weights=workspace.weights, device="cpu")
-    clamps = [Clamp(5, 4.0), Clamp(7, 0.0)]
+    where = Where("ranges", ((1, 4), (9, 10)))
+    edits = [Edit(5, "set", 4.0, where), Edit(7, "zero", where=where)]
     sae = TorchSAE.from_run(loaded)
-    expected = sequence_effect(model, sae, SEQUENCE, clamps, [1, 2, 3, 9])
+    expected = sequence_effect(model, sae, SEQUENCE, edits)
     assert sorted(p.name for p in out.iterdir()) == [
-        "delta_log_p.csv", "delta_log_p.png", "steering.json",
+        "delta_log_p.csv", "delta_log_p.png", "page.html", "steering.json",
     ]  # fmt: skip
     header, *rows = csv.reader((out / "delta_log_p.csv").read_text().splitlines())
     assert header == ["position", "residue", *AMINO_ACIDS]
@@ -79,9 +78,8 @@ def test_writes_what_was_measured(steer, workspace, capsys) -> None:
     assert np.abs(table).max() > 1e-3
     record = json.loads((out / "steering.json").read_text())
     assert record["edited_positions"] == [2, 3, 4, 10]
-    assert [c["clamp"] for c in record["clamps"]] == [
-        {"latent": 5, "value": 4.0}, {"latent": 7, "value": 0.0},
-    ]  # fmt: skip
+    assert [e["edit"] for e in record["edits"]] == ["5:set:4@2-4,10", "7:zero@2-4,10"]
+    assert [e["n_edited"] for e in record["edits"]] == [4, 4]
     assert [la["latent"] for la in record["latents"]] == [5, 7]
     assert record["latents"][0]["maximum"] == pytest.approx(float(loaded.latent_max[5]))
     assert record["parent"]["weights"]["encoder_sha256"] == model.weights.encoder_sha256
@@ -93,16 +91,16 @@ def test_writes_what_was_measured(steer, workspace, capsys) -> None:
     assert (out / "delta_log_p.png").read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr().out
     assert "file random.safetensors" in printed
-    assert "latent 5 = 4:" in printed
+    assert "5:set:4@2-4,10: latent 5 fires on" in printed
     assert "Top 15 changes" in printed
 
 
 def test_multiples_of_the_maximum(steer, workspace) -> None:
     maximum = load_sae(workspace.run).latent_max
     latent = int(maximum.argmax())
-    out = steer("--clamp", f"{latent}=1.5x")
+    out = steer("--edit", f"{latent}:set:1.5xmax")
     record = json.loads((out / "steering.json").read_text())
-    assert record["clamps"][0]["clamp"]["value"] == pytest.approx(1.5 * maximum[latent])
+    assert record["edits"][0]["strength"] == pytest.approx(1.5 * maximum[latent])
 
 
 def test_fasta_takes_the_first_record_or_the_named_one(steer, workspace) -> None:
@@ -112,7 +110,7 @@ def test_fasta_takes_the_first_record_or_the_named_one(steer, workspace) -> None
         assert record["protein"] == {"id": f"p{which}", "sequence": workspace.sequences[which]}
 
 
-def test_no_clamp_is_a_table_of_zeros(steer) -> None:
+def test_no_edit_is_a_table_of_zeros(steer) -> None:
     out = steer()
     rows = list(csv.reader((out / "delta_log_p.csv").read_text().splitlines()))[1:]
     assert {value for row in rows for value in row[2:]} == {"0.000000"}
@@ -120,8 +118,9 @@ def test_no_clamp_is_a_table_of_zeros(steer) -> None:
 
 def test_as_a_program(workspace, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "out"
-    command = [sys.executable, "-m", "steering", "--run", workspace.run, "--sequence", "mktay*",
-               "--clamp", "5=4.0", "--weights", workspace.weights, "--out", out]  # fmt: skip
+    command = [sys.executable, "-m", "steering", "edit", "--run", workspace.run,
+               "--sequence", "mktay*", "--edit", "5:set:4.0",
+               "--weights", workspace.weights, "--out", out]  # fmt: skip
     root = Path(__file__).parents[2]
     env = os.environ | {"PYTHONPATH": str(root)}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
@@ -130,19 +129,22 @@ def test_as_a_program(workspace, tmp_path: Path) -> None:
     assert json.loads((out / "steering.json").read_text())["protein"]["sequence"] == "MKTAY"
 
 
-@pytest.mark.parametrize("text", ["5", "5:2", "a=2", "-1=2", "5=", "5=two", "5=1x2", "5=1xx"])
-def test_malformed_clamp(refused, text: str) -> None:
-    refused("must be LATENT=VALUE", f"--clamp={text}")
+def test_bad_edits(refused) -> None:
+    refused("must be LATENT:OPERATION", "--edit", "5=2x")
+    refused("the strength must be a finite number", "--edit", "5:set:nan")
+    refused("latent 48 is out of range", "--edit", "48:set:1")
+    refused("latent 5 is edited twice", "--edit", "5:set:1", "--edit", "5:add:2xmax")
+    refused("residues 20-23 are outside the sequence", "--edit", "5:set:1@20-23")
+    refused("not finite", "--edit", "5:set:1e38")
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "infx", "1e999"])
-def test_strength_that_is_not_finite(refused, value: str) -> None:
-    refused("the strength must be a finite number", "--clamp", f"5={value}")
-
-
-def test_bad_latents(refused) -> None:
-    refused("latent 48 is out of range", "--clamp", "48=1")
-    refused("latent 5 is clamped twice", "--clamp", "5=1", "--clamp", "5=2x")
+def test_masked_residues(steer, refused) -> None:
+    out = steer("--edit", "5:set:4@masked", "--mask", "3,10-12")
+    record = json.loads((out / "steering.json").read_text())
+    assert record["masked_positions"] == record["edited_positions"] == [3, 10, 11, 12]
+    shutil.rmtree(out)
+    refused("must be all, or ranges", mask="active")
+    refused("outside the sequence", mask="20-23")
 
 
 def test_multiple_of_a_maximum_of_zero(refused, workspace, tmp_path: Path) -> None:
@@ -151,7 +153,7 @@ def test_multiple_of_a_maximum_of_zero(refused, workspace, tmp_path: Path) -> No
     stats = pq.read_table(run / "latent_stats.parquet").to_pydict()
     stats["maximum"][5] = 0.0
     pq.write_table(pa.table(stats), run / "latent_stats.parquet")
-    refused("latent 5 never fired", "--clamp", "5=2x", run=run)
+    refused("latent 5 never fired", "--edit", "5:set:2xmax", run=run)
 
 
 def test_bad_sequences(refused, workspace, tmp_path: Path) -> None:
@@ -163,16 +165,6 @@ def test_bad_sequences(refused, workspace, tmp_path: Path) -> None:
     refused("no record 'q'", sequence=None, fasta=workspace.fasta, record="q")
     refused("--record names a record of --fasta", record="q")
     refused("no such file", sequence=None, fasta=tmp_path / "none.fasta")
-
-
-@pytest.mark.parametrize("text", ["0-3", "20-23", "5-2", "23"])
-def test_positions_outside(refused, text: str) -> None:
-    refused("residues are 1 to 22", positions=text)
-
-
-@pytest.mark.parametrize("text", ["x", "1-2-3", "1,,2", "1.5", ""])
-def test_positions_malformed(refused, text: str) -> None:
-    refused("must be all, or ranges", positions=text)
 
 
 def test_bad_runs(refused, workspace, tmp_path: Path) -> None:
@@ -200,14 +192,134 @@ def test_out_that_is_something_else(steer, workspace, tmp_path: Path, capsys) ->
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 
 
-@given(st.integers(0, 10**6), st.floats(allow_nan=False, allow_infinity=False), st.booleans())
-def test_clamp_text_round_trips(latent: int, value: float, multiple: bool) -> None:
-    request = parse_clamp(f"{latent}={value!r}{'x' if multiple else ''}")
-    assert (request.latent, request.strength, request.of_maximum) == (latent, value, multiple)
+SWEEP = {"sequence": None, "latent": 5, "command": "sweep"}
 
 
-def test_positions_by_hand() -> None:
-    assert parse_positions("all", 3) == [0, 1, 2]
-    assert parse_positions("1-3, 7,2-4", 9) == [0, 1, 2, 3, 6]
-    with pytest.raises(UserError):
-        parse_positions("10", 9)
+def test_a_sweep_writes_tables_figure_and_verdict(steer, workspace, capsys) -> None:
+    loaded = load_sae(workspace.run)
+    latent = int(loaded.latent_max.argmax())
+    flags = SWEEP | {"latent": latent, "fasta": workspace.fasta, "sample": 6, "seed": 3}
+    extra = ["--strengths", "2", "0", "1", "--random-latents", "3", "--random-directions", "2"]
+    out = steer(*extra, **flags)
+    record = json.loads((out / "steering.json").read_text())
+    assert record["kind"] == "sweep"
+    assert [s["multiple"] for s in record["strengths"]] == [0, 1, 2]
+    assert record["strengths"][2]["strength"] == pytest.approx(2 * loaded.latent_max[latent])
+    assert (record["n_proteins"], len(record["proteins"])) == (3, 6)  # half of them chose
+    assert record["amino_acid"] in AMINO_ACIDS
+    assert len(record["control_latents"]) == 3
+    assert record["verdict"]["words"] in capsys.readouterr().out
+    assert record["verdict"]["words"] in (out / "page.html").read_text()
+    rows = list(csv.DictReader((out / "sweep.csv").read_text().splitlines()))
+    assert len(rows) == 3 + 5 * (3 + 3)  # the latent's strengths; controls' too, and extra norms
+    of_latent = [r for r in rows if r["arm"] == "latent"]
+    shown = float(of_latent[1][f"delta_log_p_{record['amino_acid']}"])
+    assert shown == pytest.approx(record["strengths"][1]["effect"]["mean"], abs=1e-5)
+    proteins = list(csv.DictReader((out / "proteins.csv").read_text().splitlines()))
+    assert sum(int(r["reported"]) for r in proteins) == 3 * 3
+    reported = [float(r["delta_log_p"]) for r in proteins
+                if r["reported"] == "1" and float(r["multiple"]) == 1]  # fmt: skip
+    assert np.mean(reported) == pytest.approx(shown, abs=1e-5)
+
+
+@pytest.mark.parametrize("flags", [["--operation", "scale", "--strengths", "0", "3"],
+                                   ["--operation", "add", "--where", "all"],
+                                   ["--error-term", "drop", "--amino-acid", "W"]])  # fmt: skip
+def test_sweeps_of_other_kinds(steer, workspace, flags) -> None:
+    latent = int(load_sae(workspace.run).latent_max.argmax())
+    extra = [*flags, "--random-latents", "2", "--random-directions", "0"]
+    out = steer(*extra, **SWEEP | {"fasta": workspace.fasta, "sample": 4, "latent": latent})
+    record = json.loads((out / "steering.json").read_text())
+    assert record["n_proteins"] == (4 if "--amino-acid" in flags else 2)
+    assert all(np.isfinite(s["effect"]["mean"]) for s in record["strengths"])
+
+
+def test_bad_sweeps(refused, workspace, tmp_path: Path) -> None:
+    given = SWEEP | {"fasta": workspace.fasta}
+    refused("latent 48 is out of range", **given | {"latent": 48})
+    refused("finite numbers", "--strengths", "1", "nan", **given)
+    refused("given twice", "--strengths", "1", "1", **given)
+    refused("has no strength", "--operation", "zero", **given)
+    refused("must be one of", **given | {"amino-acid": "B"})
+    refused("must be between 0 and 1", **given | {"mask-fraction": 1.5})
+    refused("must not be negative", **given | {"random-latents": -1})
+    refused("controls asked for", **given | {"random-latents": 48})
+    refused("no such file", **given | {"fasta": tmp_path / "none.fasta"})
+
+
+DESIGN = ["--variants", "4", "--control-variants", "2", "--random-latents", "1", "--copies", "4"]
+
+
+def test_a_design_writes_variants_beside_controls(steer, workspace, capsys) -> None:
+    latent = int(load_sae(workspace.run).latent_max.argmax())
+    out = steer(*DESIGN, "--edit", f"{latent}:set:2xmax", "--positions", "3-12", "--fixed", "5",
+                command="design")  # fmt: skip
+    record = json.loads((out / "steering.json").read_text())
+    arms = {a["arm"]: a["n_variants"] for a in record["arms"]}
+    assert list(arms.values()) == [4, 2, 2]
+    assert list(arms)[:2] == ["steered", "no edit"]
+    rows = list(csv.DictReader((out / "variants.csv").read_text().splitlines()))
+    assert len(rows) == 8
+    for row in rows:
+        differ = [i + 1 for i, (a, b) in enumerate(zip(SEQUENCE, row["sequence"])) if a != b]
+        assert set(differ) <= set(range(3, 13)) - {5}
+        assert row["identity"] == f"{1 - len(differ) / len(SEQUENCE):.6g}"
+    proteins, _ = read_fasta(out / "variants.fasta")
+    assert [p.sequence for p in proteins] == [r["sequence"] for r in rows]
+    rise = np.mean([float(r[f"latent_{latent}_rise"]) for r in rows[:4]])
+    assert record["arms"][0][f"latent {latent}"]["mean"] == pytest.approx(rise, abs=1e-5)
+    assert f"latent {latent} {rise:+.3f}" in capsys.readouterr().out
+    assert "Can they be believed?" in (out / "page.html").read_text()
+
+
+def test_a_design_without_edits_has_no_controls(steer) -> None:
+    out = steer(*DESIGN, command="design")
+    record = json.loads((out / "steering.json").read_text())
+    assert [a["arm"] for a in record["arms"]] == ["steered"]
+    assert record["readings"] == []
+
+
+def test_bad_designs(refused, tmp_path: Path) -> None:
+    given = {"command": "design"}
+    refused("temperature", **given, temperature=-1)
+    refused("must be at least 1", **given, variants=0)
+    refused("outside the sequence", **given, positions="20-30")
+    refused("no residue may change", **given, positions="3", fixed="3")
+    refused("must be ranges", **given, positions="active")
+    refused("belongs to the method single", "--method", "gibbs", "--mask-fraction", "0.5", **given)
+    refused("must be at least 2", **given, copies=1)
+    refused("no such file", **given, probe=tmp_path / "none.npz")
+
+
+def test_a_benchmark_of_targets(steer, workspace, tmp_path: Path, refused, capsys) -> None:
+    latents = np.argsort(-load_sae(workspace.run).latent_max)[:2]
+    targets = tmp_path / "targets.csv"
+    lines = [f"{a},amino acid,{j}" for a, j in zip("AW", latents)]
+    targets.write_text("\n".join(["target,kind,latent", *lines]))
+    given = {"command": "benchmark", "sequence": None, "fasta": workspace.fasta, "sample": 4,
+             "targets": targets, "random-latents": 2, "random-directions": 2}  # fmt: skip
+    out = steer(**given)
+    record = json.loads((out / "steering.json").read_text())
+    rows = list(csv.DictReader((out / "benchmark.csv").read_text().splitlines()))
+    assert [r["target"] for r in rows] == ["A", "W"]
+    assert record["classes"][0]["n_targets"] == 2
+    mean = np.mean([float(r["success"]) for r in rows])
+    assert record["classes"][0]["success"] == pytest.approx(mean)
+    assert "2 targets, mean success rate" in capsys.readouterr().out
+    assert "the failures too" in (out / "page.html").read_text()
+    shutil.rmtree(out)
+    targets.write_text("target,kind,latent\nhelix,dssp,3\n")
+    refused("'helix' has no probe", **given)
+    targets.write_text("target,kind,latent\nA,amino acid,48\n")
+    refused("latent 48 is out of range", **given)
+
+
+def test_unknown_command(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["steering", "steer"])
+    with pytest.raises(SystemExit) as caught:
+        run_cli(main)
+    assert caught.value.code == 2
+    assert "unknown command 'steer'" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["steering"])
+    run_cli(main)
+    assert "sweep" in capsys.readouterr().out

@@ -6,7 +6,13 @@ import torch
 
 from extract.errors import UserError
 from extract.esm import ESM2
-from steering.controls import bootstrap_mean, matched_change, matched_latents
+from steering.controls import (
+    bootstrap_mean,
+    latent_directions,
+    matched_change,
+    matched_latents,
+    random_directions,
+)
 
 FREQUENCY = np.array([0.1, 0.0, 0.09, 0.5, 0.11, 0.001, 0.2])
 
@@ -37,7 +43,7 @@ def test_controls_refuse() -> None:
 def test_matched_change_has_the_norm_asked_for(tiny: ESM2, make_sae) -> None:
     sae = make_sae(tiny, "block1")
     norms = torch.tensor([0.5, 0.0, 3.0])
-    change = matched_change(sae, 7, norms)
+    change = matched_change(latent_directions(sae, [7])[0], norms)
     torch.testing.assert_close(change.norm(dim=1), norms)
     cosine = torch.nn.functional.cosine_similarity(change[2], sae.W_dec[7], dim=0)
     assert cosine == pytest.approx(1.0, abs=1e-6)
@@ -53,3 +59,13 @@ def test_bootstrap_by_hand() -> None:
     assert bootstrap_mean(values) == (mean, low, high)
     with pytest.raises(ValueError, match="at least one protein"):
         bootstrap_mean(np.array([np.nan]))
+
+
+def test_random_directions_are_even_and_seeded() -> None:
+    directions = random_directions(16, 4000, seed=1)
+    torch.testing.assert_close(directions.norm(dim=1), torch.ones(4000))
+    assert directions.mean(0).norm() < 0.05  # 1/sqrt(4000) = 0.016 is expected
+    second_moments = directions.T @ directions / 4000 * 16
+    torch.testing.assert_close(second_moments, torch.eye(16), atol=0.1, rtol=0)
+    assert torch.equal(directions[:3], random_directions(16, 3, seed=1))
+    assert not torch.equal(directions[:3], random_directions(16, 3, seed=2))

@@ -7,14 +7,15 @@ import torch
 from extract.alphabet import AMINO_ACID_TOKENS, AMINO_ACIDS
 from extract.errors import UserError
 from extract.esm import ESM2, ESM2Shape
+from steering.edits import Edit, Where
 from steering.effects import (
-    EditedPasses,
     amino_acid_log_p,
     delta_log_p,
     kl_divergence,
     sequence_effect,
 )
-from steering.hooks import Clamp, edit_residual, steered_logits
+from steering.hooks import edit_residual, steered_logits
+from steering.passes import EditedPasses
 
 SEQUENCE = "MKTAYIAKQRXW"
 
@@ -48,9 +49,11 @@ def test_kl_by_hand() -> None:
 
 def test_sequence_effect_equals_two_passes(tiny: ESM2, sae) -> None:
     tokens = tiny.tokenize([SEQUENCE])
-    clamps, rows = [Clamp(3, 2.5), Clamp(7, 0.0)], torch.tensor([1, 5, 12])
-    effect = sequence_effect(tiny, sae, SEQUENCE, clamps, [0, 4, 11])
-    base, steered = tiny.logits(tokens), steered_logits(tiny, sae, tokens, clamps, rows=rows)
+    where = Where("ranges", ((0, 1), (4, 5), (11, 12)))
+    edits = [Edit(3, "set", 2.5, where), Edit(7, "zero", where=where)]
+    effect = sequence_effect(tiny, sae, SEQUENCE, edits)
+    assert np.flatnonzero(effect.edited).tolist() == [0, 4, 11]
+    base, steered = tiny.logits(tokens), steered_logits(tiny, sae, tokens, edits)
     expected = delta_log_p(base, steered, AMINO_ACID_TOKENS)[1:-1]
     np.testing.assert_allclose(effect.delta_log_p, expected, atol=1e-5)
     assert effect.delta_log_p.shape == (12, 20)
@@ -60,12 +63,12 @@ def test_sequence_effect_equals_two_passes(tiny: ESM2, sae) -> None:
     assert effect.argmax_residues()[1] == "".join(AMINO_ACIDS[i] for i in likeliest)
 
 
-def test_sequence_effect_reports_each_clamp(tiny: ESM2, sae) -> None:
-    effect = sequence_effect(tiny, sae, SEQUENCE, [Clamp(3, 2.5), Clamp(7, 1.0)])
+def test_sequence_effect_reports_each_edit(tiny: ESM2, sae) -> None:
+    effect = sequence_effect(tiny, sae, SEQUENCE, [Edit(3, "set", 2.5), Edit(7, "set", 1.0)])
     x = tiny.residual(tiny.tokenize([SEQUENCE]), sae.site)[1:-1]
     z = sae.encode_dense(x)[:, 3]
     change = (2.5 - z)[:, None] * sae.W_dec[3] / sae.scale
-    first = effect.clamps[0]
+    first = effect.edits[0]
     np.testing.assert_allclose(first.fired_on, (z > 0).float().mean(), atol=1e-6)
     np.testing.assert_allclose(first.mean_before, z.mean(), atol=1e-5)
     np.testing.assert_allclose(first.mean_norm, change.norm(dim=1).mean(), rtol=1e-5)
@@ -78,11 +81,11 @@ def test_sequence_effect_reports_each_clamp(tiny: ESM2, sae) -> None:
     )
 
 
-def test_no_clamp_changes_nothing(tiny: ESM2, sae) -> None:
+def test_no_edit_changes_nothing(tiny: ESM2, sae) -> None:
     effect = sequence_effect(tiny, sae, SEQUENCE, [])
     assert not effect.delta_log_p.any()
     assert not effect.kl.any()
-    assert effect.clamps == []
+    assert effect.edits == []
 
 
 def test_edited_passes_see_the_unedited_stream(tiny: ESM2, sae) -> None:
@@ -106,8 +109,8 @@ def test_edited_passes_equal_the_hook(tiny: ESM2, sae) -> None:
 
 @pytest.mark.parametrize("strength", [1e30, -1e38])
 def test_an_edit_that_overflows_is_refused(tiny: ESM2, sae, strength) -> None:
-    with pytest.raises(UserError, match=r"latent 3 = .* not finite.*LATENT=1x"):
-        sequence_effect(tiny, sae, SEQUENCE, [Clamp(3, strength)])
+    with pytest.raises(UserError, match=r"3:set:.* not finite.*LATENT:set:1xmax"):
+        sequence_effect(tiny, sae, SEQUENCE, [Edit(3, "set", strength)])
 
 
 def test_needs_a_masked_lm_head(make_sae) -> None:
@@ -127,3 +130,38 @@ def test_edited_passes_at_a_part_of_a_block(tiny: ESM2, site) -> None:
         hooked = tiny.logits(tokens)
     torch.testing.assert_close(passes.logits(delta), hooked, rtol=1e-6, atol=1e-6)
     assert not torch.equal(hooked, passes.base_logits)
+
+
+def test_masked_residues_are_hidden_in_both_passes(tiny: ESM2, sae) -> None:
+    edits = [Edit(3, "set", 2.5, Where("masked"))]
+    effect = sequence_effect(tiny, sae, SEQUENCE, edits, masked=[2, 5])
+    tokens = tiny.tokenize([SEQUENCE])
+    tokens.ids[[3, 6]] = tiny.mask_token
+    base, steered = tiny.logits(tokens), steered_logits(tiny, sae, tokens, edits)
+    expected = delta_log_p(base, steered, AMINO_ACID_TOKENS)[1:-1]
+    np.testing.assert_allclose(effect.delta_log_p, expected, atol=1e-5)
+    assert np.flatnonzero(effect.edited).tolist() == effect.masked.tolist() == [2, 5]
+    with pytest.raises(UserError, match="residues are 1 to 12"):
+        sequence_effect(tiny, sae, SEQUENCE, edits, masked=[12])
+
+
+def test_an_edit_that_applies_nowhere_says_so(tiny: ESM2, sae) -> None:
+    effect = sequence_effect(tiny, sae, SEQUENCE, [Edit(3, "set", 2.5, Where("masked"))])
+    assert not effect.delta_log_p.any()
+    assert effect.edits[0].n_edited == 0
+    assert np.isnan(effect.edits[0].mean_norm)
+    assert effect.relative_norm == 0
+
+
+@pytest.mark.parametrize("site", ["block0", "block1", "block2.attn", "final"])
+@pytest.mark.parametrize("batch_tokens", [1, 40, 10**6])
+def test_many_changes_at_once_equal_one_at_a_time(tiny: ESM2, site: str, batch_tokens: int) -> None:
+    tokens, rows = tiny.tokenize([SEQUENCE, SEQUENCE[:5]]), torch.tensor([2, 3, 16])
+    deltas = [torch.full((3, 16), v) for v in (0.5, 0.0, -1.0, 2.0)]
+    passes = EditedPasses(tiny, site, tokens, rows, batch_tokens=batch_tokens)
+    together = list(passes.each(deltas))
+    for delta, found in zip(deltas, together, strict=True):
+        with edit_residual(tiny, site, lambda _x, delta=delta: delta, tokens, rows=rows):
+            expected = tiny.logits(tokens)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert together[1] is passes.base_logits

@@ -10,18 +10,18 @@ from torch import Tensor
 from extract.errors import UserError
 from extract.esm import ESM2
 from extract.plm import PackedTokens
-from steering.hooks import (
-    Clamp,
-    clamp_changes,
-    clamp_latents,
-    decode_changes,
-    edit_residual,
-    steered_logits,
-)
+from steering.changes import change_of, decoded_change
+from steering.edits import Edit, Residues, Where
+from steering.hooks import edit_latents, edit_residual, steered_logits
 from steering.torch_sae import TorchSAE
 
 SEQUENCES = ["MKTAYIAKQR", "GAVLX", "WWPDE"]
 RESIDUES = [*range(1, 11), *range(13, 18), *range(20, 25)]  # BOS at 0, 12, 19; EOS at 11, 18, 25
+
+
+def put(latent: int, value: float, *ranges: tuple[int, int]) -> Edit:
+    """Set a latent, everywhere or at given residues."""
+    return Edit(latent, "set", value, Where("ranges", ranges) if ranges else Where())
 
 
 def edit_by_hand(sae: TorchSAE, x: Tensor, clamps: dict[int, float], rows: list[int]) -> Tensor:
@@ -65,17 +65,17 @@ def test_equals_the_edit_by_hand(tiny: ESM2, sae: TorchSAE, clamps: dict[int, fl
     expected = logits_by_hand(
         tiny, tokens, sae.site, lambda x: edit_by_hand(sae, x, clamps, RESIDUES)
     )
-    found = steered_logits(tiny, sae, tokens, [Clamp(j, v) for j, v in clamps.items()])
+    found = steered_logits(tiny, sae, tokens, [put(j, v) for j, v in clamps.items()])
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     assert (found - tiny.logits(tokens)).abs().max() > 1e-2
 
 
-def test_edits_the_given_rows_only(tiny: ESM2, sae: TorchSAE) -> None:
-    tokens, rows = tiny.tokenize(SEQUENCES), [2, 13, 24]
+def test_edits_the_given_residues_only(tiny: ESM2, sae: TorchSAE) -> None:
+    tokens, rows = tiny.tokenize(SEQUENCES), [2, 5, 14, 17, 21, 24]  # residues 2 and 5 of each
     expected = logits_by_hand(
         tiny, tokens, sae.site, lambda x: edit_by_hand(sae, x, {3: 2.5}, rows)
     )
-    found = steered_logits(tiny, sae, tokens, [Clamp(3, 2.5)], rows=torch.tensor(rows))
+    found = steered_logits(tiny, sae, tokens, [put(3, 2.5, (1, 2), (4, 5))])
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -84,14 +84,14 @@ def test_empty_edit_leaves_logits_bit_identical(tiny: ESM2, sae: TorchSAE) -> No
     assert torch.equal(steered_logits(tiny, sae, tokens, []), tiny.logits(tokens))
 
 
-def test_clamping_to_its_own_value_is_bit_identical(tiny: ESM2, sae: TorchSAE) -> None:
-    tokens = tiny.tokenize(SEQUENCES)
-    row = torch.tensor([4])
-    values, indices = sae.encode(tiny.residual(tokens, sae.site)[row])
-    assert values[0, 0] > 0
-    silent = next(j for j in range(sae.d_sae) if j not in indices[0].tolist())
-    clamps = [Clamp(int(indices[0, 0]), float(values[0, 0])), Clamp(silent, 0.0)]
-    assert torch.equal(steered_logits(tiny, sae, tokens, clamps, rows=row), tiny.logits(tokens))
+def test_setting_its_own_value_is_bit_identical(tiny: ESM2, sae: TorchSAE) -> None:
+    tokens = tiny.tokenize(SEQUENCES[:1])
+    values, indices = sae.encode(tiny.residual(tokens, sae.site)[tokens.residue_rows()])
+    assert values[3, 0] > 0
+    silent = next(j for j in range(sae.d_sae) if j not in indices[3].tolist())
+    edits = [put(int(indices[3, 0]), float(values[3, 0]), (3, 4)), put(silent, 0.0, (3, 4))]
+    edits += [Edit(5, "scale", 1.0), Edit(6, "add", 0.0), Edit(7, "direction", 0.0)]
+    assert torch.equal(steered_logits(tiny, sae, tokens, edits), tiny.logits(tokens))
 
 
 def test_unchanged_rows_keep_negative_zero(tiny: ESM2) -> None:
@@ -111,40 +111,43 @@ def test_unchanged_rows_keep_negative_zero(tiny: ESM2) -> None:
 
 def test_bos_and_eos_are_never_written(tiny: ESM2, sae: TorchSAE) -> None:
     tokens = tiny.tokenize(SEQUENCES)
-    with clamp_latents(tiny, sae, [Clamp(3, 9.0)], tokens):
+    with edit_latents(tiny, sae, [put(3, 9.0)], tokens):
         edited = tiny.residual(tokens, sae.site)
     changed = (edited != tiny.residual(tokens, sae.site)).any(dim=1)
     assert changed.nonzero().flatten().tolist() == RESIDUES
 
 
 def test_a_batch_equals_each_sequence_alone(tiny: ESM2, sae: TorchSAE) -> None:
-    clamps = [Clamp(3, 2.5), Clamp(9, 1.0)]
+    clamps = [put(3, 2.5), put(9, 1.0)]
     together = steered_logits(tiny, sae, tiny.tokenize(SEQUENCES), clamps)
     alone = [steered_logits(tiny, sae, tiny.tokenize([s]), clamps) for s in SEQUENCES]
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-5)
 
 
-def test_a_clamped_latent_joins_the_top_k(tiny: ESM2, sae: TorchSAE) -> None:
-    x = tiny.residual(tiny.tokenize(SEQUENCES), sae.site)
+def test_an_edited_latent_joins_the_top_k(tiny: ESM2, sae: TorchSAE) -> None:
+    tokens = tiny.tokenize(SEQUENCES)
+    residues = Residues(tokens, tiny.mask_token)
+    x = tiny.residual(tokens, sae.site)[residues.rows]
     _, indices = sae.encode(x)
     outsider = next(j for j in range(sae.d_sae) if j not in indices[5].tolist())
-    dz = clamp_changes(sae, x[5:6], [Clamp(outsider, 1.5)])
-    assert dz.tolist() == [[1.5]]  # no other latent is pushed out
+    change = change_of(sae, [put(outsider, 1.5)], x, residues)
+    assert (change.before_RC[5], change.after_RC[5]) == (0.0, 1.5)
+    torch.testing.assert_close(change.delta_RD[5], 1.5 * sae.W_dec[outsider] / sae.scale)
 
 
-def test_decode_changes_by_hand(tiny: ESM2, make_sae) -> None:
+def test_decoded_change_by_hand(tiny: ESM2, make_sae) -> None:
     sae = make_sae(tiny, "block1")
     dz = torch.tensor([[2.0, 0.0], [0.0, -1.0]])
     expected = torch.stack([2 * sae.W_dec[5] / 1.7, -sae.W_dec[6] / 1.7])
-    torch.testing.assert_close(decode_changes(sae, dz, [5, 6]), expected)
+    torch.testing.assert_close(decoded_change(sae, dz, [5, 6]), expected)
 
 
 def test_nested_contexts_apply_in_turn(tiny: ESM2, make_sae) -> None:
     outer, inner = make_sae(tiny, "block1"), make_sae(tiny, "block3", seed=2)
     tokens = tiny.tokenize(SEQUENCES)
-    with clamp_latents(tiny, outer, [Clamp(3, 2.5)], tokens):
+    with edit_latents(tiny, outer, [put(3, 2.5)], tokens):
         middle = tiny.residual(tokens, "block3")
-        with clamp_latents(tiny, inner, [Clamp(4, 3.0)], tokens):
+        with edit_latents(tiny, inner, [put(4, 3.0)], tokens):
             found = tiny.logits(tokens)
         assert torch.equal(tiny.residual(tokens, "block3"), middle)
     changed = edit_by_hand(inner, middle, {4: 3.0}, RESIDUES)
@@ -155,8 +158,8 @@ def test_nested_contexts_apply_in_turn(tiny: ESM2, make_sae) -> None:
 def test_nested_at_one_site_encodes_what_the_outer_left(tiny: ESM2, sae: TorchSAE) -> None:
     tokens = tiny.tokenize(SEQUENCES)
     with (
-        clamp_latents(tiny, sae, [Clamp(3, 2.5)], tokens),
-        clamp_latents(tiny, sae, [Clamp(4, 3.0)], tokens),
+        edit_latents(tiny, sae, [put(3, 2.5)], tokens),
+        edit_latents(tiny, sae, [put(4, 3.0)], tokens),
     ):
         found = tiny.logits(tokens)
 
@@ -170,34 +173,39 @@ def test_nested_at_one_site_encodes_what_the_outer_left(tiny: ESM2, sae: TorchSA
 def test_hook_goes_after_an_exception(tiny: ESM2, sae: TorchSAE) -> None:
     tokens = tiny.tokenize(SEQUENCES)
     before = tiny.logits(tokens)
-    with pytest.raises(RuntimeError), clamp_latents(tiny, sae, [Clamp(3, 9.0)], tokens):
+    with pytest.raises(RuntimeError), edit_latents(tiny, sae, [put(3, 9.0)], tokens):
         raise RuntimeError
     assert not tiny.site_module(sae.site)._forward_hooks
     assert torch.equal(tiny.logits(tokens), before)
 
 
 def test_refuses_a_batch_it_was_not_made_for(tiny: ESM2, sae: TorchSAE) -> None:
-    context = clamp_latents(tiny, sae, [Clamp(3, 9.0)], tiny.tokenize(SEQUENCES))
+    context = edit_latents(tiny, sae, [put(3, 9.0)], tiny.tokenize(SEQUENCES))
     with context, pytest.raises(ValueError, match="a batch of 26 tokens but the model runs on 4"):
         tiny.logits(tiny.tokenize(["MK"]))
 
 
 @pytest.mark.parametrize("row", [0, 11, 12, 25, 26, -1])
-def test_refuses_rows_that_are_no_residue(tiny: ESM2, sae: TorchSAE, row: int) -> None:
-    tokens = tiny.tokenize(SEQUENCES)
-    with pytest.raises(UserError, match=f"row {row} is not a residue"):
-        steered_logits(tiny, sae, tokens, [Clamp(3, 1.0)], rows=torch.tensor([1, row]))
+def test_refuses_rows_that_are_no_residue(tiny: ESM2, row: int) -> None:
+    tokens, rows = tiny.tokenize(SEQUENCES), torch.tensor([1, row])
+    with (
+        pytest.raises(UserError, match=f"row {row} is not a residue"),
+        edit_residual(tiny, "block1", torch.zeros_like, tokens, rows=rows),
+    ):
+        pass
 
 
-def test_refuses_bad_clamps(tiny: ESM2, sae: TorchSAE) -> None:
+def test_refuses_bad_edits(tiny: ESM2, sae: TorchSAE) -> None:
     tokens = tiny.tokenize(SEQUENCES)
     with pytest.raises(UserError, match="latent 24 is out of range"):
-        steered_logits(tiny, sae, tokens, [Clamp(24, 1.0)])
-    with pytest.raises(UserError, match="latent 3 is clamped twice"):
-        steered_logits(tiny, sae, tokens, [Clamp(3, 1.0), Clamp(3, 2.0)])
-    for value in (math.nan, math.inf, -math.inf):
+        steered_logits(tiny, sae, tokens, [put(24, 1.0)])
+    with pytest.raises(UserError, match="latent 3 is edited twice at the same residues"):
+        steered_logits(tiny, sae, tokens, [put(3, 1.0), put(3, 2.0)])
+    with pytest.raises(UserError, match=r"residues 6-6 are outside .* 1 to 5"):
+        steered_logits(tiny, sae, tokens, [put(3, 1.0, (5, 6))])
+    for value in (math.nan, math.inf, -math.inf, 1e39):
         with pytest.raises(UserError, match="must be a finite number"):
-            Clamp(3, value)
+            put(3, value)
 
 
 def test_refuses_another_parent(tiny: ESM2, make_sae) -> None:

@@ -11,7 +11,8 @@ from extract.errors import UserError
 from extract.esm import ESM2
 from extract.unirep_weights import load_unirep
 from steering.hooks import replace_residual
-from steering.splice import PASSES, masked_residues, scored_batches, splice
+from steering.masked import masked_residues, scored_batches
+from steering.splice import PASSES, splice
 from steering.torch_sae import TorchSAE
 
 SEQUENCES = ["MKTAYIAKQRQISFVKSHFS", "XXX", "GAVLIWWPDEGAVXIWWPDEGAVLIWWPDE", "W"]

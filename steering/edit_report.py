@@ -1,4 +1,4 @@
-"""A steering result as text, CSV, JSON and heatmap."""
+"""One protein under edits as text, CSV, JSON, heatmap and page."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from extract.alphabet import AMINO_ACIDS
-from extract.errors import UserError
-from extract.files import write_atomically, write_json_atomically
-from steering.effects import SequenceEffect
+from extract.files import without_nan, write_atomically, write_json_atomically
+from steering.effects import EditEffect, SequenceEffect
+from steering.page import write_page
+from steering.results import FORMAT_VERSION, RECORD, begin_result, png
 
-FORMAT_VERSION = 1
-FILES = ("delta_log_p.csv", "delta_log_p.png", "steering.json")
 N_TOP = 15
 
 
@@ -55,14 +53,14 @@ def top_changes(effect: SequenceEffect, n: int = N_TOP) -> list[Change]:
 def summary(effect: SequenceEffect) -> dict[str, float | int]:
     """A few numbers for the whole sequence and for the edited residues (nats)."""
     before, after = effect.argmax_residues()
-    edited = effect.positions
+    edited = effect.edited if effect.edited.any() else np.ones(len(effect.kl), dtype=bool)
     return {
         "mean_abs_delta_log_p": float(np.abs(effect.delta_log_p).mean()),
         "mean_abs_delta_log_p_edited": float(np.abs(effect.delta_log_p[edited]).mean()),
         "mean_kl": float(effect.kl.mean()),
         "mean_kl_edited": float(effect.kl[edited].mean()),
         "argmax_changes": sum(a != b for a, b in zip(before, after, strict=True)),
-        "edited_residues": len(edited),
+        "edited_residues": int(effect.edited.sum()),
         "residues": len(effect.sequence),
         "relative_edit_norm": effect.relative_norm,
     }
@@ -85,41 +83,44 @@ def text_report(effect: SequenceEffect) -> str:
     return "\n".join(lines)
 
 
-def require_result_folder(out: Path) -> None:
-    """Refuse a folder that holds something other than an earlier steering result."""
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: is a file; give a folder with --out")
-    known = {*FILES, *(f"{name}.tmp" for name in FILES)}
-    if out.is_dir() and any(p.name not in known for p in out.iterdir()):
-        raise UserError(f"{out}: is not empty and not a steering result; give a new --out folder")
-
-
-def write_result(out: Path, effect: SequenceEffect, record: dict[str, Any]) -> None:
-    """Write the three files, each whole or not at all; ``steering.json`` comes last.
+def write_edit(out: Path, effect: SequenceEffect, record: dict[str, Any]) -> None:
+    """Write the table, the heatmap, the page and, last, ``steering.json``.
 
     Args:
         out: the folder (made).
         effect: what was measured.
         record: config and provenance, put before the measurements in ``steering.json``.
     """
-    require_result_folder(out)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "steering.json").unlink(missing_ok=True)
+    begin_result(out)
     before, after = effect.argmax_residues()
     write_atomically(out / "delta_log_p.csv", lambda f: _write_csv(f, effect))
-    figure = heatmap_figure(effect)
-    write_atomically(out / "delta_log_p.png", lambda f: figure.savefig(f, format="png"))
+    image = png(heatmap_figure(effect))
+    write_atomically(out / "delta_log_p.png", lambda f: f.write(image))
     measured = {
         "summary": summary(effect),
-        "edited_positions": [int(p) + 1 for p in effect.positions],
-        "clamps": [c._asdict() | {"clamp": vars(c.clamp)} for c in effect.clamps],
+        "edited_positions": [int(p) + 1 for p in np.flatnonzero(effect.edited)],
+        "masked_positions": [int(p) + 1 for p in effect.masked],
+        "edits": [edit_record(e) for e in effect.edits],
         "top_changes": [c._asdict() for c in top_changes(effect)],
         "argmax_before": before,
         "argmax_after": after,
         "kl": [round(float(v), 7) for v in effect.kl],
     }
-    whole = {"format_version": FORMAT_VERSION} | record | measured
-    write_json_atomically(out / "steering.json", whole)
+    whole = {"kind": "edit", "format_version": FORMAT_VERSION} | record | measured
+    write_page(out, "edit.html", whole, {"heatmap": image})
+    write_json_atomically(out / RECORD, without_nan(whole))
+
+
+def edit_record(effect: EditEffect) -> dict[str, Any]:
+    """An edit and what it did, as plain values."""
+    edit = effect.edit
+    return effect._asdict() | {
+        "edit": str(edit),
+        "latent": edit.latent,
+        "operation": edit.operation,
+        "strength": edit.strength,
+        "where": str(edit.where),
+    }
 
 
 def _write_csv(f: IO[bytes], effect: SequenceEffect) -> None:
@@ -156,18 +157,14 @@ def heatmap_figure(effect: SequenceEffect, title: str | None = None) -> Figure:
                   for i, r in enumerate(effect.sequence, start=1)]  # fmt: skip
         axes.set_xticks(range(1, n + 1), labels, fontsize=8)
     axes.set_xlabel("residue (position from 1); dot: the sequence's own residue, grey bar: edited")
-    words = ", ".join(f"latent {c.clamp.latent} = {c.clamp.value:.3g}" for c in effect.clamps)
+    words = "; ".join(str(e.edit) for e in effect.edits)
     axes.set_title(title or f"Change of log p under {words or 'no edit'}", pad=12)
     figure.colorbar(image, ax=axes, label="Δ log p (nats)", pad=0.01)
     return figure
 
 
 def _mark_edited(axes: Any, effect: SequenceEffect) -> None:
-    if not effect.clamps:
-        return
-    edited: Float[np.ndarray, " residues"] = np.zeros(len(effect.sequence))
-    edited[effect.positions] = 1
-    edges = np.flatnonzero(np.diff(edited, prepend=0, append=0)).reshape(-1, 2)
+    edges = np.flatnonzero(np.diff(effect.edited.astype(int), prepend=0, append=0)).reshape(-1, 2)
     above = axes.get_xaxis_transform()
     for start, stop in edges:
         axes.plot([start + 0.5, stop + 0.5], [1.015, 1.015], color="0.45", linewidth=4,
