@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from extract.errors import UserError
+from probes.pooling import Pooling
 
 Baseline = Literal["neurons", "principal components", "random dictionary", "shuffled labels"]
 Protocol = Literal["interplm", "interprot", "k-sparse", "families"]
@@ -61,6 +62,9 @@ class ProbeConfig:
     """Positive residues a concept needs in each part for the k-sparse and dense probes."""
     min_positive_proteins: int = 5
     """Positive (and negative) proteins that a concept of proteins needs in each part."""
+    pooling: Pooling = "max"
+    """A protein's value of a latent, for concepts of proteins: its residues' largest, or their
+    mean, zeros included. Neurons and components, which have both signs, go by their mean."""
     baselines: tuple[Baseline, ...] = ("neurons", "principal components", "random dictionary",
                                        "shuffled labels")  # fmt: skip
     """What latents are compared with."""

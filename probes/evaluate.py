@@ -29,7 +29,7 @@ from probes.inputs import Inputs, groups
 from probes.interplm import interplm
 from probes.interprot import interprot
 from probes.latent_table import latent_table
-from probes.pooled import pooled_concept, pooled_features, protein_parts
+from probes.pooled import pooled_concept, pooled_features, pooling_of, protein_parts
 from probes.precise_tables import precise_tables
 from probes.sparse_probes import sparse_probes
 from probes.summary import provenance
@@ -179,17 +179,18 @@ def _frozen(
             tables.associations.append(done.pairs)
             tables.calibration.append(done.calibration)
     table = _joined(best)
-    tables.best.append(_named(table, features=name))
+    tables.best.append(_named(table.assign(pooling=""), features=name))
     tables.found.append(_count_found("frozen", name, table))
 
 
 def _frozen_of_proteins(
     inputs: Inputs, features: Features, tables: _Collected, dense: bool
 ) -> None:
-    """Our protocol on concepts of proteins: a protein's value is its residues' largest."""
+    """Our protocol on concepts of proteins: a protein's value is that of its residues pooled."""
     if not inputs.protein_concepts:
         return
-    pooled = pooled_features(features, inputs.rows)
+    how = pooling_of(features, inputs.config.pooling)
+    pooled = pooled_features(features, inputs.rows, how)
     best = []
     for members in _bar(list(groups(inputs.protein_concepts)), f"proteins: {features.name}"):
         done = frozen(
@@ -200,7 +201,7 @@ def _frozen_of_proteins(
         best.append(done.best)
         if features.name == LATENTS:
             tables.associations.append(done.pairs)
-    tables.best.append(_named(_joined(best), features=features.name))
+    tables.best.append(_named(_joined(best).assign(pooling=how), features=features.name))
     tables.found.append(_count_found("frozen, proteins", features.name, _joined(best)))
 
 

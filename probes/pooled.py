@@ -7,18 +7,19 @@ import numpy as np
 from probes.concepts import Concept
 from probes.features import DenseFeatures, Features
 from probes.frozen import Parts
-from probes.pooling import pool
+from probes.pooling import Pooling, pool
 from probes.rows import ProteinRows
 from probes.splits import PARTS, Split
 from saejax.latents import LatentColumns
 
 
 class PooledFeatures:
-    """Each feature's largest value in each protein."""
+    """Each feature's largest or mean value in each protein."""
 
-    def __init__(self, features: Features, rows: ProteinRows) -> None:
+    def __init__(self, features: Features, rows: ProteinRows, how: Pooling) -> None:
         """Of these features."""
         self.name, self._features, self._rows = features.name, features, rows
+        self.how: Pooling = how
 
     @property
     def n_features(self) -> int:
@@ -37,15 +38,20 @@ class PooledFeatures:
 
     def columns(self, first: int, last: int) -> LatentColumns:
         """See :class:`probes.features.Features`."""
-        return pool(self._features.columns(first, last), self._rows.offsets, "max")
+        return pool(self._features.columns(first, last), self._rows.offsets, self.how)
 
 
-def pooled_features(features: Features, rows: ProteinRows) -> Features:
-    """Each feature's largest value in each protein; a neuron's mean, which has both signs."""
+def pooling_of(features: Features, how: Pooling) -> Pooling:
+    """``how``; but a neuron, which has both signs, is always pooled by its mean."""
+    return "mean" if isinstance(features, DenseFeatures) else how
+
+
+def pooled_features(features: Features, rows: ProteinRows, how: Pooling) -> Features:
+    """Each feature's largest or mean value in each protein (:func:`pooling_of`)."""
     if isinstance(features, DenseFeatures):
         sums = np.add.reduceat(features.x_T, rows.offsets[:-1], axis=1)
         return DenseFeatures(features.name, (sums / np.diff(rows.offsets)).T)
-    return PooledFeatures(features, rows)
+    return PooledFeatures(features, rows, how)
 
 
 def pooled_concept(concept: Concept, rows: ProteinRows) -> Concept:

@@ -10,11 +10,14 @@ from jaxtyping import Int
 from probes.blocks import runs_of
 from saejax.latents import LatentColumns
 
+Pooling = Literal["max", "mean"]
+"""What becomes of a protein's residues."""
+
 
 def pool(
     columns: LatentColumns,
     offsets: Int[np.ndarray, " proteins_and_end"],
-    how: Literal["max", "mean"] = "max",
+    how: Pooling = "max",
 ) -> LatentColumns:
     """Every latent's largest value in each protein, or its mean over all residues, zeros included.
 

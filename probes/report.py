@@ -31,7 +31,7 @@ SCORES = {
     "f1_test_low": "f1_low", "f1_test_high": "f1_high", "precision_test": "precision",
     "recall_test": "recall", "recall_occurrences": "recall_occurrences",
     "auroc_test": "auroc", "average_precision_test": "average_precision",
-    "n_called_test": "n_predicted", "q": "q",
+    "n_called_test": "n_predicted", "q": "q", "pooling": "pooling",
 }  # fmt: skip
 """Columns of ``best`` and what follows the prefix."""
 
