@@ -28,7 +28,7 @@ from probes.frozen import frozen
 from probes.inputs import Inputs, groups
 from probes.interplm import interplm
 from probes.interprot import interprot
-from probes.latent_table import latent_table
+from probes.latent_table import latent_tables
 from probes.pooled import pooled_concept, pooled_features, pooling_of, protein_parts
 from probes.precise_tables import precise_tables
 from probes.sparse_probes import sparse_probes
@@ -69,6 +69,8 @@ class ProbeResults:
     """Predicted and observed share of positives of each concept's latent, on test."""
     latents: pd.DataFrame
     """One row per latent: its kind, its best annotation with intervals."""
+    logos: pd.DataFrame
+    """Latents × positions: which residues lie around where a latent fires."""
     split: pd.DataFrame
     """id, cluster, part."""
     summary: dict[str, Any]
@@ -105,7 +107,7 @@ def probe_run(config: ProbeConfig) -> ProbeResults:
         precise, coverage = precise_tables(inputs)
         sparse = sparse_probes(inputs) if "k-sparse" in config.protocols else pd.DataFrame()
         associations = _joined(tables.associations)
-        latents = latent_table(inputs, associations)
+        latents, logos = latent_tables(inputs, associations)
     return ProbeResults(
         best=_joined(tables.best),
         associations=associations,
@@ -118,6 +120,7 @@ def probe_run(config: ProbeConfig) -> ProbeResults:
         coverage=coverage,
         calibration=_joined(tables.calibration),
         latents=latents,
+        logos=logos,
         split=inputs.split.table(),
         summary=provenance(inputs),
         folder=config.folder,

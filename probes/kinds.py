@@ -6,6 +6,8 @@ A latent *fires* where z > ``FIRING_FRACTION`` of its own maximum. The rules are
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
@@ -13,7 +15,7 @@ from jaxtyping import Float
 from extract.alphabet import AMINO_ACIDS
 from probes.firing import FIRING_FRACTION, FiringBlock, firing_blocks, latent_of_entries
 from probes.kind_rules import classify
-from probes.logos import Logos, logo_counts
+from probes.logos import MIN_SITES, Logos, logo_counts
 from probes.patterns import (
     coverage,
     periodicity,
@@ -29,8 +31,6 @@ from saejax.latents import LatentColumns
 
 LOGO_SITES = 200
 """Sites in the logo from which flanking information is read, the strongest of each protein."""
-MIN_SITES = 5
-"""Sites a flanking position needs before its information is counted."""
 
 AMINO_ACID_CLASSES = {
     "acidic": "DE",
@@ -53,14 +53,23 @@ AMINO_ACID_CLASSES = {
 """Classes offered; the one of most information is named."""
 
 
+class LatentKinds(NamedTuple):
+    """What :func:`latent_kinds` finds."""
+
+    table: pd.DataFrame
+    """One row for each latent."""
+    logos: Logos
+    """The logo of each: its strongest site of each protein, ``LOGO_SITES`` of them."""
+
+
 def latent_kinds(
     columns: LatentColumns,
     rows: ProteinRows,
     structures: Structures | None = None,
     *,
     fraction: float = FIRING_FRACTION,
-) -> pd.DataFrame:
-    """Statistics, flags and the kind of every latent, one row each.
+) -> LatentKinds:
+    """Statistics, flags, the kind and the logo of every latent.
 
     Columns: ``latent``, ``kind``; ``active_frequency`` and ``n_active`` (z > 0); ``frequency``,
     ``n_fires``, ``n_proteins``, ``coverage``, ``coverage_mean``, ``top_protein_share``,
@@ -70,12 +79,13 @@ def latent_kinds(
     ``top_amino_acid_recall`` (of its residues, those that fire), ``identity_bits`` (relative
     entropy of the residues against the store's), ``top_class``, ``top_class_share``;
     ``flank_bits``, ``consensus`` (the logo's letters above half a bit, where it fires in the
-    middle); ``contact_pairs``, ``contact_share``, ``contact_enrichment`` over pairs matched by
-    separation, ``contact_residue_enrichment`` over those matched by amino acids too (NaN without
+    middle), ``enriched`` (:meth:`probes.logos.Logos.enriched`); ``contact_pairs``,
+    ``contact_share``, ``contact_enrichment`` over pairs matched by separation,
+    ``contact_residue_enrichment`` over those matched by amino acids too (NaN without
     structures); and ``is_<kind>`` for each rule.
 
-    Memory is bounded by ``probes.firing.BLOCK_ENTRIES`` and the firings in proteins with a
-    structure.
+    Memory is bounded by ``probes.firing.BLOCK_ENTRIES``, the logos (1,680 B each) and the firings
+    in proteins with a structure.
 
     Args:
         columns: of the whole dictionary.
@@ -83,19 +93,21 @@ def latent_kinds(
         structures: of :func:`probes.structures.read_structures`.
         fraction: of a latent's maximum above which it fires.
     """
-    parts, touching = [], []
+    parts, logos, touching = [], [], []
     n_of_residue = np.bincount(rows.residue_class, minlength=OTHER_RESIDUE + 1)
     structured = np.zeros(rows.n_proteins, dtype=bool)
     structured[list(structures or ())] = True
     for block in firing_blocks(columns, fraction=fraction):
-        parts.append(_block_statistics(block, rows, n_of_residue))
+        logos.append(logo_counts(block.columns, rows, top_n=LOGO_SITES, max_per_protein=1))
+        parts.append(_block_statistics(block, logos[-1], rows, n_of_residue))
         if structures:
             latent = latent_of_entries(block.columns) + block.first
             keep = structured[rows.protein_idx[block.columns.rows]]
             touching.append((latent[keep], block.columns.rows[keep]))
     table = pd.concat(parts, ignore_index=True)
     table.insert(0, "latent", np.arange(len(table)))
-    return classify(_with_contacts(table, touching, rows, structures))
+    table = classify(_with_contacts(table, touching, rows, structures))
+    return LatentKinds(table, Logos.joined(logos))
 
 
 def _with_contacts(
@@ -121,12 +133,11 @@ def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _block_statistics(
-    block: FiringBlock, rows: ProteinRows, n_of_residue: np.ndarray
+    block: FiringBlock, logos: Logos, rows: ProteinRows, n_of_residue: np.ndarray
 ) -> pd.DataFrame:
     columns, n = block.columns, len(block.n_active)
     visits = visits_of(columns, rows)
     n_fires = np.diff(columns.indptr)
-    logos = logo_counts(columns, rows, top_n=LOGO_SITES, max_per_protein=1)
     return pd.DataFrame(
         {
             "n_active": block.n_active,
@@ -144,6 +155,7 @@ def _block_statistics(
             "n_sites": logos.n_sites,
             "flank_bits": flank_bits(logos),
             "consensus": logos.consensus(),
+            "enriched": logos.enriched(),
         }
     )
 

@@ -47,34 +47,33 @@ class _Of(NamedTuple):
     base_rate: np.ndarray
 
 
-def latent_table(inputs: Inputs, associations: pd.DataFrame) -> pd.DataFrame:
-    """Kinds and annotations of all latents.
+def latent_tables(inputs: Inputs, associations: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(kinds and annotations of all latents, their logos).
 
     Args:
         inputs: of the run.
         associations: our protocol's pairs, for the false discovery rate of the one named.
 
     Returns:
-        The columns of ``latent_kinds``, then ``concept`` (none where no concept beats the
+        First the columns of ``latent_kinds``, then ``concept`` (none where no concept beats the
         neighbours on enough residues), ``precision``, ``precision_low``, ``precision_high``,
         ``expected_identity``, ``expected_neighbours``, ``enrichment_identity``,
         ``enrichment_neighbours``, ``recall``, ``base_rate``, ``n_fires_test``, ``n_clusters_test``
         on test; ``confirmed`` (the interval lies above ``expected_neighbours``, and
         the latent fires in at least ``MIN_CLUSTERS`` test clusters);
-        ``precision_select`` and ``excess_select`` of the choice; ``q``.
+        ``precision_select`` and ``excess_select`` of the choice; ``q``. Second
+        :meth:`probes.logos.Logos.table`.
     """
-    kinds = latent_kinds(inputs.latents.columns(), inputs.rows).set_index("latent")
-    best = _annotations(inputs)
-    table = kinds.join(best)
+    kinds = latent_kinds(inputs.latents.columns(), inputs.rows)
+    table = kinds.table.set_index("latent").join(_annotations(inputs))
     above = table["precision_low"] > table["expected_neighbours"]
     table["confirmed"] = above & (table["n_clusters_test"] >= MIN_CLUSTERS)
     if len(associations):
         q = pd.DataFrame(associations[["feature", "concept", "q"]]).astype({"concept": str})
-        table = table.reset_index().merge(
-            q.rename(columns={"feature": "latent"}), on=["latent", "concept"], how="left"
-        )
-        return table
-    return table.reset_index()
+        q = q.rename(columns={"feature": "latent"})
+        table = table.reset_index().merge(q, on=["latent", "concept"], how="left")
+        return table, kinds.logos.table()
+    return table.reset_index(), kinds.logos.table()
 
 
 def _annotations(inputs: Inputs) -> pd.DataFrame:

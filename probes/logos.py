@@ -1,4 +1,4 @@
-"""Which residues surround a latent's firing: activation-weighted logos, and their drawing.
+"""Which residues surround a latent's firing: activation-weighted logos and enrichment.
 
 With w_r the latent's value at a residue r that counts, and o an offset from it::
 
@@ -16,15 +16,17 @@ a position that holds what the store holds, and does not turn negative for rare 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int
 
 from extract.alphabet import AMINO_ACIDS
 from probes.firing import firing_blocks, latent_of_entries
+from probes.frames import where
 from probes.rows import OTHER_RESIDUE, ProteinRows
 from saejax.latents import LatentColumns
 
@@ -34,18 +36,10 @@ FLANK = 10
 PSEUDOCOUNT = 1.0
 """Residues of background added to each position before log2(f / background): no infinities."""
 
-OKABE_ITO = {
-    "AVLIMC": "#E69F00",  # aliphatic and sulphur
-    "FWY": "#000000",  # aromatic
-    "STNQ": "#009E73",  # polar
-    "KRH": "#0072B2",  # positive
-    "DE": "#D55E00",  # negative
-    "GP": "#CC79A7",  # no or stiff side chain
-}
-"""Colours by residue class, told apart with any colour vision (Okabe & Ito 2008)."""
-
-COLOUR = {letter: colour for letters, colour in OKABE_ITO.items() for letter in letters}
-"""Colour of each letter."""
+ENRICHED = 2.0
+"""Times the background above which a letter is named as enriched …"""
+MIN_SITES = 5
+"""… where so many effective sites have been counted. Flanks with fewer say nothing either."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +90,57 @@ class Logos:
         tallest = letters[(self.frequencies * self.bits[..., None]).argmax(axis=2)]
         shown = np.where(self.bits >= min_bits, tallest, ".")
         return ["".join(line) for line in shown.tolist()]
+
+    def enriched(self, *, n: int = 4) -> list[str]:
+        """The letters that tell most, as ``E0 ×2.5, L+4 ×3.1``: position and times the background.
+
+        Of those at least ``ENRICHED`` times as frequent as in the store, the ``n`` of largest
+        f log2(f / background), in order of position.
+        """
+        gain = self.frequencies * self.enrichment
+        known = (self.n_effective >= MIN_SITES)[..., None]
+        gain = np.where(known & (self.enrichment >= math.log2(ENRICHED)), gain, 0.0)
+        flat = gain.reshape(len(gain), -1)
+        best = np.sort(np.argsort(-flat, axis=1, kind="stable")[:, :n], axis=1)
+        times = 2.0 ** self.enrichment.reshape(flat.shape)
+        return [
+            ", ".join(
+                f"{AMINO_ACIDS[cell % 20]}{_signed(cell // 20 - self.flank)} ×{times[j, cell]:.1f}"
+                for cell in cells if flat[j, cell] > 0
+            )
+            for j, cells in enumerate(best.tolist())
+        ]  # fmt: skip
+
+    def table(self) -> pd.DataFrame:
+        """A row for each position of each latent that fires.
+
+        Columns: ``latent``, ``position`` (0 is where it fires), ``n_effective``, ``bits``, and the
+        frequency of each of the 20 amino acids under its letter.
+        """
+        n_latents, width = self.bits.shape
+        fires = np.repeat(self.n_sites > 0, width)
+        table = pd.DataFrame({
+            "latent": np.repeat(np.arange(n_latents, dtype=np.int32), width),
+            "position": np.tile(np.arange(width, dtype=np.int16) - self.flank, n_latents),
+            "n_effective": self.n_effective.ravel(),
+            "bits": self.bits.ravel(),
+        })  # fmt: skip
+        letters = pd.DataFrame(self.frequencies.reshape(-1, 20), columns=list(AMINO_ACIDS))
+        return where(pd.concat([table, letters], axis=1), fires).reset_index(drop=True)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Logos]) -> Logos:
+        """Logos of neighbouring latents of one store, as one."""
+        names = ("counts", "n_effective", "n_sites")
+        counts, n_effective, n_sites = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in names
+        )
+        return cls(counts, n_effective, n_sites, parts[0].background)
+
+
+def _signed(offset: int) -> str:
+    """``+4``, ``0``, ``-3``."""
+    return f"{offset:+d}" if offset else "0"
 
 
 def background_of(residue_class: Int[np.ndarray, " rows"]) -> Float[np.ndarray, " 20"]:
@@ -190,52 +235,3 @@ def _count(sites: LatentColumns, rows: ProteinRows, flank: int) -> tuple[np.ndar
         total = counts[:, i].sum(axis=1, dtype=np.float64)
         n_effective[:, i] = np.divide(total**2, squares, out=np.zeros(n), where=squares > 0)
     return counts, n_effective
-
-
-def draw_logo(ax: Any, logos: Logos, latent: int) -> None:
-    """Draw one latent's logo: letters stacked by f · bits, the tallest on top, in bits.
-
-    Position 0 is where the latent fires. Letters below a hundredth of the axis are left out.
-
-    Args:
-        ax: matplotlib axes.
-        logos: of :func:`logo_counts`.
-        latent: which of its latents.
-    """
-    heights = logos.frequencies[latent] * logos.bits[latent][:, None]
-    top = max(1.0, float(heights.sum(axis=1).max()) * 1.05)
-    for position, column in enumerate(heights, start=-logos.flank):
-        base = 0.0
-        for a in np.argsort(column, kind="stable"):
-            if column[a] > top / 100:
-                _letter(ax, AMINO_ACIDS[a], position, base, float(column[a]))
-            base += float(column[a])
-    ax.set_xlim(-logos.flank - 0.5, logos.flank + 0.5)
-    ax.set_ylim(0, top)
-    step = 5 if logos.flank >= 5 else 1
-    ax.set_xticks([p for p in range(-logos.flank, logos.flank + 1) if p % step == 0])
-    ax.set_xlabel("position from where it fires")
-    ax.set_ylabel("bits")
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-
-
-def _letter(ax: Any, letter: str, position: int, base: float, height: float) -> None:
-    """One glyph, stretched to fill its box."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.patches import PathPatch
-    from matplotlib.textpath import TextPath
-    from matplotlib.transforms import Affine2D
-
-    glyph = TextPath(
-        (0, 0), letter, size=1, prop=FontProperties(family="DejaVu Sans", weight="bold")
-    )
-    box = glyph.get_extents()
-    width = 0.94 if letter != "I" else 0.4
-    fit = (
-        Affine2D()
-        .translate(-box.x0, -box.y0)
-        .scale(width / box.width, height / box.height)
-        .translate(position - width / 2, base)
-    )
-    ax.add_patch(PathPatch(fit.transform_path(glyph), facecolor=COLOUR[letter], linewidth=0))

@@ -16,7 +16,7 @@ SUMMARY = "summary.json"
 
 CSV = ("best", "found", "interprot", "families", "sparse_probes", "precise_latents", "coverage",
        "calibration", "latents", "split")  # fmt: skip
-PARQUET = ("associations", "interplm", "latents")
+PARQUET = ("associations", "interplm", "latents", "logos")
 
 PREFIX = {
     "latents": "latent", "neurons": "neuron", "principal components": "component",

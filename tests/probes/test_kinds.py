@@ -105,7 +105,7 @@ def planted():
 
 def test_planted_latents_of_every_kind_are_recovered(planted):
     rows, names, dense, structures = planted
-    table = latent_kinds(columns_of(dense), rows, structures)
+    table = latent_kinds(columns_of(dense), rows, structures).table
     found = dict(zip(names, table["kind"], strict=True))
     assert found == {name: name.rstrip(" 247") for name in names}
     assert set(found.values()) == set(KINDS)
@@ -124,7 +124,7 @@ def test_planted_latents_of_every_kind_are_recovered(planted):
 
 def test_thresholds_and_precedence(planted):
     rows, names, dense, structures = planted
-    table = latent_kinds(columns_of(dense), rows, structures)
+    table = latent_kinds(columns_of(dense), rows, structures).table
     domain = table.iloc[[names.index("domain-like")] * 8].reset_index(drop=True)
     domain = domain[[c for c in domain if c != "kind" and not str(c).startswith("is_")]]
     domain["stretch_length"] = 20.0
@@ -144,7 +144,7 @@ def test_thresholds_and_precedence(planted):
 def test_a_latent_silent_in_the_structures_has_no_contacts(planted):
     rows, _, dense, structures = planted
     outside = dense * (rows.protein_idx >= 40)[:, None]
-    table = latent_kinds(columns_of(outside), rows, structures)
+    table = latent_kinds(columns_of(outside), rows, structures).table
     assert not table["contact_pairs"].to_numpy().any()
     assert np.isnan(table["contact_enrichment"].to_numpy()).all()
 
@@ -163,7 +163,9 @@ def test_blocks_and_order_of_entries_change_nothing(planted, monkeypatch):
         "probes.kinds.firing_blocks",
         lambda c, *, fraction: firing_blocks(c, fraction=fraction, max_entries=500),
     )
-    pd.testing.assert_frame_equal(latent_kinds(by_value, rows, structures), whole)
+    again = latent_kinds(by_value, rows, structures)
+    pd.testing.assert_frame_equal(again.table, whole.table)
+    pd.testing.assert_frame_equal(again.logos.table(), whole.logos.table())
 
 
 def fires_of(dense: np.ndarray) -> LatentColumns:
@@ -257,5 +259,5 @@ def test_a_region_rich_in_one_residue_is_no_conserved_neighbourhood():
 
 def test_columns_without_any_firing():
     rows = ProteinRows([Protein("a", "ACD")], make_rows(a="ACD").token_id)
-    table = latent_kinds(columns_of(np.zeros((3, 2))), rows)
+    table = latent_kinds(columns_of(np.zeros((3, 2))), rows).table
     assert table["kind"].tolist() == ["dead", "dead"]

@@ -1,12 +1,14 @@
 """Logos by hand and against loops; the drawing has the letters of the counts."""
 
-import matplotlib.pyplot as plt
+import re
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
-from matplotlib.colors import to_hex
 
 from extract.alphabet import AMINO_ACIDS
-from probes.logos import COLOUR, PSEUDOCOUNT, draw_logo, logo_counts
+from probes.logo_svg import CELL, COLOUR, HEIGHT, LEFT, TOP, letter_shapes, logo_svg
+from probes.logos import PSEUDOCOUNT, logo_counts
 from tests.helpers import random_proteins
 from tests.probes.helpers import columns_of, make_rows
 
@@ -97,21 +99,68 @@ def test_a_dead_latent_has_an_empty_logo():
     assert logos.consensus() == ["..."]
 
 
+def test_enriched_letters_by_hand():
+    sequences = {f"p{i}": "ACDWEFH" if i % 3 else "ACDKEFH" for i in range(30)}
+    rows = make_rows(**sequences, other="Y" * 60)
+    dense = np.zeros((rows.n_rows, 2))
+    dense[rows.offsets[:30] + 3, 0] = 1
+    dense[rows.offsets[:4] + 3, 1] = 1  # four sites are too few to say anything
+    logos = logo_counts(columns_of(dense), rows, flank=2)
+    n = 30 * 7 + 60
+
+    def times(share, count):
+        return (share * 30 + count / n) / 31 / (count / n)
+
+    # C, D, E and F, which every window has, tell more than W (2 of 3) and K (1 of 3)
+    expected = [f"{a} ×{times(1, 30):.1f}" for a in ("C-2", "D-1", "E+1", "F+2")]
+    assert logos.enriched() == [", ".join(expected), ""]
+    expected.insert(2, f"W0 ×{times(2 / 3, 20):.1f}")
+    assert logos.enriched(n=5)[0] == ", ".join(expected)
+
+
+def test_the_table_holds_what_the_logos_do():
+    rows = make_rows(a="ACDEF", b="GXACD")
+    dense = np.zeros((10, 2))
+    dense[[1, 8], 1] = [3.0, 1.0]
+    logos = logo_counts(columns_of(dense), rows, flank=2)
+    table = logos.table()
+    assert table["latent"].tolist() == [1] * 5  # latent 0 never fires
+    assert table["position"].tolist() == [-2, -1, 0, 1, 2]
+    np.testing.assert_array_equal(table[list(AMINO_ACIDS)], logos.frequencies[1])
+    np.testing.assert_array_equal(table["bits"], logos.bits[1])
+
+
 def test_drawing_stacks_letters_to_the_information_of_the_position():
     rows = make_rows(**{f"p{i}": "ACDWEFH" if i % 3 else "ACDKEFH" for i in range(30)})
     dense = np.zeros((rows.n_rows, 1))
     dense[rows.offsets[:-1] + 3, 0] = 1
     logos = logo_counts(columns_of(dense), rows, flank=2)
-    figure, ax = plt.subplots()
-    draw_logo(ax, logos, 0)
-    boxes = [(p.get_path().get_extents(), p.get_facecolor()) for p in ax.patches]
-    middle = sorted((b for b in boxes if abs(b[0].x0 + b[0].x1) < 0.1), key=lambda b: b[0].y0)
-    assert len(middle) == 2
-    (low, low_colour), (high, high_colour) = middle
+    svg = ElementTree.fromstring(logo_svg(logos.frequencies[0], logos.bits[0], "five positions"))
+    assert svg[0].text == "five positions"
+    boxes = []
+    for use in svg.iter("use"):
+        x, y, width, height = (float(v) for v in re.findall(r"[-\d.]+", use.attrib["transform"]))
+        boxes.append((use.attrib["href"], x, y, width, height))
+    middle = [b for b in boxes if b[1] == LEFT + 2 * CELL]
     # K (10 of 30) below W (20 of 30), touching, together as high as the bits
-    assert to_hex(low_colour) == COLOUR["K"].lower()
-    assert to_hex(high_colour) == COLOUR["W"].lower()
-    assert low.y1 == pytest.approx(high.y0)
-    assert high.y1 == pytest.approx(logos.bits[0, 2], rel=1e-5)
-    assert high.height == pytest.approx(2 * low.height, rel=1e-4)
-    plt.close(figure)
+    assert [b[0] for b in middle] == ["#aa-K", "#aa-W"]
+    (_, _, low, _, low_height), (_, _, high, _, high_height) = middle
+    assert low + low_height == pytest.approx(TOP + HEIGHT)
+    assert high + high_height == pytest.approx(low, abs=0.11)
+    assert high_height == pytest.approx(2 * low_height, abs=0.11)
+    top = logos.bits[0].max()
+    assert high_height + low_height == pytest.approx(HEIGHT * logos.bits[0, 2] / top, abs=0.11)
+    assert [t.text for t in svg.iter("text")] == [f"{top:.1f}", "0"]
+
+
+def test_letters_fill_the_unit_square():
+    shapes = ElementTree.fromstring(letter_shapes())
+    paths = {p.attrib["id"]: p.attrib for p in shapes.iter("path")}
+    assert sorted(paths) == sorted(f"aa-{a}" for a in AMINO_ACIDS)
+    for name, path in paths.items():
+        assert path["fill"] == COLOUR[name[-1]]
+        numbers = np.array(re.findall(r"[-\d.]+", path["d"]), float).reshape(-1, 2)
+        low, high = numbers.min(axis=0), numbers.max(axis=0)
+        assert low[1] == pytest.approx(0, abs=0.06)  # control points of a curve lie outside
+        assert high[1] == pytest.approx(1, abs=0.06)
+        assert (high[0] - low[0] > 0.8) == (name != "aa-I")
