@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from extract.errors import UserError
 from probes.concepts import Concept, ConceptTable, Kind, ResidueConcept
 from probes.files import read_tsv
 from probes.formats import LABELS, UNIPROT, format_of
+from probes.gene_ontology import GeneOntology
 from probes.own_labels import LabelFormat, own_concepts
 from probes.rows import ProteinRows
 from probes.source_report import SourceReport
@@ -75,6 +77,7 @@ class Annotations:
         swissprot: Path | None = None,
         uniprot: Iterable[Path] = (),
         labels: Iterable[Path] = (),
+        go_obo: Path | None = None,
     ) -> Annotations:
         """Amino-acid identity and class, and what the given files say.
 
@@ -85,6 +88,7 @@ class Annotations:
             swissprot: UniProt flat file, ``.dat[.gz]``.
             uniprot: UniProtKB flat files, JSON or TSV.
             labels: own labels, GFF3, BED or TSV.
+            go_obo: the Gene Ontology, to add the ancestors of UniProtKB's GO terms.
 
         Raises:
             UserError: a file is missing, damaged, inconsistent, of no known format, or matches no
@@ -104,10 +108,12 @@ class Annotations:
                 of_uniprot.append((path, found))
             elif found in LABELS:
                 own.append((path, found))
+        ontology = None if go_obo is None else GeneOntology.read(go_obo)
+        read_uniprot = partial(uniprot_concepts, ontology=ontology)
         concepts = [*amino_acid_concepts(rows), *amino_acid_class_concepts(rows)]
         reports: list[SourceReport] = []
         for files, read in (
-            (of_dssp, dssp_concepts), (of_uniprot, uniprot_concepts), (own, own_concepts)
+            (of_dssp, dssp_concepts), (of_uniprot, read_uniprot), (own, own_concepts)
         ):  # fmt: skip
             if files:
                 more, reported = read(rows, files)  # type: ignore[arg-type]

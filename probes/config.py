@@ -34,6 +34,9 @@ class ProbeConfig:
     uniprot: tuple[Path, ...] = ()
     """More of UniProtKB: flat files, JSON or TSV downloads (TSV with the columns Entry and
     Sequence), plain or gzipped."""
+    go_obo: Path | None = None
+    """The Gene Ontology, go-basic.obo[.gz]: a protein with a GO term then also has all terms above
+    it (is_a, part_of). Without it, only the terms that its UniProtKB entry lists."""
     labels: tuple[Path, ...] = ()
     """Your own labels: GFF3, BED, or TSV with the columns id, label and start, end (of a stretch),
     or position (of a residue), or neither (of a protein). Positions count from 1; in BED from 0."""
@@ -91,6 +94,11 @@ class ProbeConfig:
             raise UserError(
                 "--shuffled-run and --shuffled-activations go together: a run on a parent with "
                 "shuffled weights, and that parent's stores of the proteins in --activations"
+            )
+        if self.go_obo is not None and self.swissprot is None and not self.uniprot:
+            raise UserError(
+                f"--go-obo {self.go_obo} is for the GO terms of UniProtKB entries; give them with "
+                "--swissprot or --uniprot, too"
             )
         if not 0 < self.test_fraction < 1:
             raise UserError(f"test_fraction ({self.test_fraction}) must be between 0 and 1")

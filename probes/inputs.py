@@ -78,7 +78,7 @@ class Inputs:
         split = split_of(config, rows)
         annotations = Annotations.load(
             rows, dssp=config.dssp, swissprot=config.swissprot, uniprot=config.uniprot,
-            labels=config.labels,
+            labels=config.labels, go_obo=config.go_obo,
         )  # fmt: skip
         kept, skipped = enough(annotations.concepts, rows, split, config)
         latents = LatentStore.build(loaded, stores, config.folder / "latents")

@@ -9,7 +9,8 @@ Where each is known:
 - An incomplete EC number (``3.4.-.-``) leaves its refinements (``3.4.21.4``) unknown.
 
 EC numbers count at every level of the hierarchy (``EC 3.-.-.-`` to ``EC 3.4.21.4``). GO terms are
-those the entry lists; their ancestors are not added, since that needs the ontology.
+those the entry lists, with their ancestors where the ontology is given
+(``probes/gene_ontology.py``); without it a protein that has only a term's child is its negative.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from probes.concepts import Concept, ConceptTable
+from probes.gene_ontology import GeneOntology
 from probes.rows import ProteinRows
 
 ALWAYS_KNOWN = frozenset({"Pfam", "InterPro"})
@@ -86,8 +88,9 @@ def _capital(text: str) -> str:
 class ProteinLabels:
     """Concepts of whole proteins."""
 
-    def __init__(self, rows: ProteinRows) -> None:
+    def __init__(self, rows: ProteinRows, ontology: GeneOntology | None = None) -> None:
         self.rows = rows
+        self.ontology = ontology
         self.table = ConceptTable(rows, "protein", "protein")
         self._incomplete: dict[str, set[int]] = defaultdict(set)
         self._names_of: dict[int, set[str]] = {}
@@ -99,7 +102,9 @@ class ProteinLabels:
             if terms or kind in ALWAYS_KNOWN:
                 self.table.define(kind, protein)
             names = {term if kind == "GO" else f"{kind} {term}" for term in terms}
-            if kind == "EC":
+            if kind == "GO" and self.ontology is not None:
+                names = self.ontology.with_ancestors(terms)
+            elif kind == "EC":
                 names = self._levels(terms, protein)
             for name in names:
                 self.table.add(name, (kind,), at.start, at.stop)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,6 +50,14 @@ class SourceReport:
     """Features placed on another isoform's sequence: excluded."""
     n_beyond_crop: int = 0
     """Features wholly behind the end of a cropped sequence: excluded."""
+
+    unknown_go: dict[str, int] = field(default_factory=dict)
+    """GO terms that the given ontology does not have, by term: used without ancestors."""
+
+    def count_unknown_go(self, terms: Iterable[str]) -> None:
+        """Count terms that the ontology does not have."""
+        for term in terms:
+            self.unknown_go[term] = self.unknown_go.get(term, 0) + 1
 
     def find(self, rows: ProteinRows, protein_id: str) -> int | None:
         """Index of the protein, counting it when it is not there."""
@@ -98,6 +107,10 @@ class SourceReport:
         if self.uncertain:
             log.warning("%s: %d features at uncertain positions excluded",
                         path, sum(self.uncertain.values()))  # fmt: skip
+        if self.unknown_go:
+            log.warning("%s: GO terms not in the ontology, used without ancestors: %d (%s); "
+                        "a newer go-basic.obo may have them", path, len(self.unknown_go),
+                        ", ".join(sorted(self.unknown_go)[:N_EXAMPLES]))  # fmt: skip
         if self.n_without_sequence:
             log.warning("%s: %d records without a sequence left out", path, self.n_without_sequence)
 

@@ -22,6 +22,7 @@ from probes.feature_names import (
     STRUCTURE,
     concept_names,
 )
+from probes.gene_ontology import GeneOntology
 from probes.protein_labels import ProteinLabels
 from probes.rows import ProteinRows
 from probes.source_report import SourceReport
@@ -86,7 +87,9 @@ def reader_of(file_format: UniprotFormat) -> Reader:
 
 
 def uniprot_concepts(
-    rows: ProteinRows, files: Sequence[tuple[Path, UniprotFormat]]
+    rows: ProteinRows,
+    files: Sequence[tuple[Path, UniprotFormat]],
+    ontology: GeneOntology | None = None,
 ) -> tuple[list[Concept], list[SourceReport]]:
     """Concepts of the proteins in UniProtKB files, and a report for each file.
 
@@ -95,11 +98,16 @@ def uniprot_concepts(
     uncertain position is excluded and its concepts are undefined in that protein. Protein-level
     concepts: see ``probes/protein_labels.py``.
 
+    Args:
+        rows: proteins to annotate.
+        files: with their formats.
+        ontology: adds the ancestors of GO terms.
+
     Raises:
         UserError: a file is damaged, an accession is repeated, a position lies outside its
             sequence, or no protein matches.
     """
-    features, labels = FeatureTable(rows), ProteinLabels(rows)
+    features, labels = FeatureTable(rows), ProteinLabels(rows, ontology)
     home: dict[str, Path] = {}
     reports = []
     for path, file_format in files:
@@ -123,6 +131,8 @@ def uniprot_concepts(
             if protein is not None:
                 features.add(entry, protein, where, report)
                 labels.add(protein, entry.labels)
+                if ontology is not None:
+                    report.count_unknown_go(ontology.unknown(entry.labels.get("GO", ())))
         report.finish(path)
         reports.append(report)
     return features.concepts() + labels.concepts(), reports
