@@ -40,6 +40,9 @@ class ProbeConfig:
     labels: tuple[Path, ...] = ()
     """Your own labels: GFF3, BED, or TSV with the columns id, label and start, end (of a stretch),
     or position (of a residue), or neither (of a protein). Positions count from 1; in BED from 0."""
+    structures: Path | None = None
+    """Folder with structures named after proteins, <id>.pdb[.gz] or <id>.cif[.gz]: tells which
+    latents fire on residues that touch. Other proteins may have none."""
     clusters: Literal["mmseqs"] | Path | None = None
     """Homology clusters: TSV[.gz] with columns id, cluster, a line for every protein; MMseqs2's
     _cluster.tsv; UniProt's ID mapping to UniRef50; or "mmseqs" to run MMseqs2 now."""

@@ -20,6 +20,7 @@ from probes.frozen import Parts
 from probes.mmseqs import mmseqs_clusters
 from probes.rows import ProteinRows
 from probes.splits import PARTS, Split, read_clusters, split_proteins
+from probes.structures import Structures, read_structures
 from saejax.checkpoint import LoadedSAE, load_sae
 from saejax.evaluate import row_blocks
 from saejax.latent_store import LatentStore
@@ -61,6 +62,8 @@ class Inputs:
     """The same of proteins."""
     skipped: Sequence[Skipped]
     """The others."""
+    structures: Structures | None = None
+    """Coordinates of some of the proteins."""
 
     @classmethod
     def of(cls, config: ProbeConfig) -> Inputs:
@@ -80,12 +83,15 @@ class Inputs:
             rows, dssp=config.dssp, swissprot=config.swissprot, uniprot=config.uniprot,
             labels=config.labels, go_obo=config.go_obo,
         )  # fmt: skip
+        structures = None
+        if config.structures is not None:
+            structures = read_structures(config.structures, rows)
         kept, skipped = enough(annotations.concepts, rows, split, config)
         latents = LatentStore.build(loaded, stores, config.folder / "latents")
         return cls(
             config, loaded, stores, rows, latents, annotations, split,
             [c for c in kept if c.level == "residue"], [c for c in kept if c.level == "protein"],
-            skipped,
+            skipped, structures,
         )  # fmt: skip
 
     @cached_property

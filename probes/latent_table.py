@@ -64,7 +64,7 @@ def latent_tables(inputs: Inputs, associations: pd.DataFrame) -> tuple[pd.DataFr
         ``precision_select`` and ``excess_select`` of the choice; ``q``. Second
         :meth:`probes.logos.Logos.table`.
     """
-    kinds = latent_kinds(inputs.latents.columns(), inputs.rows)
+    kinds = latent_kinds(inputs.latents.columns(), inputs.rows, inputs.structures)
     table = kinds.table.set_index("latent").join(_annotations(inputs))
     above = table["precision_low"] > table["expected_neighbours"]
     table["confirmed"] = above & (table["n_clusters_test"] >= MIN_CLUSTERS)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 from scipy.sparse import csr_matrix
 
 from extract.errors import UserError
-from extract.files import open_text
 from probes.rows import OTHER_RESIDUE, ProteinRows
+from probes.structure_files import residues, stem
 
 CONTACT_ANGSTROM = 8.0
 """Two residues touch when their Cβ are closer: the definition of CASP and of ESM's contact head."""
@@ -21,12 +21,8 @@ CONTACT_ANGSTROM = 8.0
 MIN_SEPARATION = 6
 """Residues between two that count: nearer ones touch because they are neighbours, or a helix."""
 
-SUFFIXES = (".pdb", ".pdb.gz", ".ent", ".ent.gz")
 ALPHAFOLD_NAME = re.compile(r"AF-(?P<id>[A-Z0-9]+)-F1-model_v\d+")
 """Files of the AlphaFold database; their id is the UniProt accession."""
-
-STANDARD_OF = {"MSE": "M", "SEC": "U", "PYL": "O"}
-"""Modified residues whose letter is known; others match any letter of the sequence."""
 
 Structures = Mapping[int, Shaped[np.ndarray, "length 3"]]
 """Cβ coordinates in Å by protein index, NaN where unknown."""
@@ -46,10 +42,10 @@ class Contacts(NamedTuple):
 
 
 def read_structures(folder: Path, rows: ProteinRows) -> dict[int, np.ndarray]:
-    """Cβ coordinates of every protein with a file ``<id>.pdb[.gz]`` in a folder.
+    """Cβ coordinates of every protein with a file ``<id>.pdb[.gz]`` or ``<id>.cif[.gz]``.
 
-    Also AlphaFold database names. Files of other proteins are left alone; residue i of a file is
-    position i (1-based) of the protein, and residues behind the end of a cropped one are dropped.
+    Also AlphaFold database names. Files of other proteins are left alone, and residues behind the
+    end of a cropped one are dropped. Where residues lie: ``probes/structure_files.py``.
 
     Raises:
         UserError: no such folder, a file that does not fit, or none of any protein.
@@ -59,7 +55,7 @@ def read_structures(folder: Path, rows: ProteinRows) -> dict[int, np.ndarray]:
     structures: dict[int, np.ndarray] = {}
     n_files = 0
     for path in sorted(folder.iterdir()):
-        name = next((path.name[: -len(s)] for s in SUFFIXES[::-1] if path.name.endswith(s)), None)
+        name = stem(path)
         if name is None:
             continue
         n_files += 1
@@ -76,7 +72,7 @@ def read_structures(folder: Path, rows: ProteinRows) -> dict[int, np.ndarray]:
     if not structures:
         raise UserError(
             f"{folder}: none of its {n_files} structures is named after a protein of the "
-            "activations; name them <protein id>.pdb or <protein id>.pdb.gz"
+            "activations; name them <protein id>.pdb, .cif, .pdb.gz or .cif.gz"
         )
     return structures
 
@@ -88,68 +84,33 @@ def read_cb(path: Path, sequence: str) -> Float[np.ndarray, "length 3"]:
     them is missing.
 
     Raises:
-        UserError: not a PDB file, several chains, an insertion code, or another sequence.
+        UserError: the file can't be read, holds several chains or another sequence.
     """
-    chain = _only_chain(path)
     coordinates = np.full((len(sequence), 3), np.nan, dtype=np.float32)
-    for residue in chain:
-        het, number, insertion = residue.id
-        if het == "W" or (het.strip() and residue.resname not in STANDARD_OF):
+    for residue in residues(path, sequence):
+        at = residue.position
+        if at >= len(sequence):
             continue
-        where = f"{path}: residue {residue.resname} {number}{insertion.strip()}"
-        if insertion.strip() or number < 1:
+        if residue.letter not in (sequence[at], "X") and sequence[at] != "X":
             raise UserError(
-                f"{where} has no position in the protein; number residues 1 to L as in its sequence"
+                f"{path}: residue {residue.words} is {residue.letter}, but position {at + 1} of "
+                f"{stem(path)} is {sequence[at]}; give the structure of that sequence"
             )
-        if number > len(sequence):
-            continue
-        letter = _letter(residue.resname)
-        if letter not in (sequence[number - 1], "X") and sequence[number - 1] != "X":
-            raise UserError(
-                f"{where} is {letter}, but position {number} of {_stem(path)} is "
-                f"{sequence[number - 1]}; give the structure of that sequence, numbered 1 to L"
-            )
-        coordinates[number - 1] = _cb(residue)
+        coordinates[at] = cb_of(residue.atoms)
     if np.isnan(coordinates).all():
         raise UserError(f"{path}: holds no residue of the protein; check the file")
     return coordinates
 
 
-def _only_chain(path: Path) -> Any:
-    from Bio.PDB.PDBExceptions import PDBConstructionException
-    from Bio.PDB.PDBParser import PDBParser
-
-    try:
-        with open_text(path) as text:
-            structure = PDBParser(QUIET=True).get_structure(path.name, text)
-    except (ValueError, PDBConstructionException) as error:
-        raise UserError(f"{path}: can't be read as a PDB file ({error}); fetch it again") from error
-    models = list(structure) if structure is not None else []
-    chains = list(models[0]) if models else []
-    if len(chains) != 1:
-        found = ", ".join(repr(c.id) for c in chains) or "none"
-        raise UserError(f"{path}: must hold one chain (found: {found}); keep the protein's own")
-    return chains[0]
-
-
-def _stem(path: Path) -> str:
-    return path.name.split(".")[0]
-
-
-def _letter(resname: str) -> str:
-    from Bio.Data.IUPACData import protein_letters_3to1
-
-    return STANDARD_OF.get(resname) or protein_letters_3to1.get(resname.capitalize(), "X")
-
-
-def _cb(residue: Any) -> np.ndarray:
-    if "CB" in residue:
-        return residue["CB"].coord
-    if all(name in residue for name in ("N", "CA", "C")):
-        n, ca, c = (residue[name].coord for name in ("N", "CA", "C"))
+def cb_of(atoms: Mapping[str, np.ndarray]) -> Float[np.ndarray, 3]:
+    """Cβ of a residue's atoms: as given, ideal, or Cα; NaN without any of these."""
+    if "CB" in atoms:
+        return atoms["CB"]
+    if all(name in atoms for name in ("N", "CA", "C")):
+        n, ca, c = (atoms[name] for name in ("N", "CA", "C"))
         b, c_ca = ca - n, c - ca
         return ca - 0.58273431 * np.cross(b, c_ca) + 0.56802827 * b - 0.54067466 * c_ca
-    return residue["CA"].coord if "CA" in residue else np.full(3, np.nan)
+    return atoms["CA"] if "CA" in atoms else np.full(3, np.nan, np.float32)
 
 
 def contact_pairs(

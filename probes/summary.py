@@ -37,6 +37,7 @@ def provenance(inputs: Inputs) -> dict[str, Any]:
             **{f"n_proteins_{part}": int((split.part == i).sum())
                for i, part in enumerate(("train", "validation", "test"))},
         },
+        "n_structures": len(inputs.structures or ()),
         "annotations": inputs.annotations.summary(),
         "skipped_concepts": [
             {"concept": s.concept.name, "kind": s.concept.kind} | s.counts for s in inputs.skipped

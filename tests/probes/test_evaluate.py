@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from Bio.Data.IUPACData import protein_letters_1to3
 
 from probes.concepts import IDENTITY
 from probes.config import ProbeConfig
@@ -14,13 +15,28 @@ from saejax.latent_store import LatentStore
 STRUCTURE = ["helix", "strand", "TRANSMEM"]
 
 
+def coil(sequence):
+    """A PDB file of Cα atoms on a tight coil, so that many residues touch."""
+    lines = []
+    for i, letter in enumerate(sequence, start=1):
+        x, y = 4 * np.cos(i), 4 * np.sin(i)
+        name = protein_letters_1to3[letter].upper()
+        lines.append(
+            f"ATOM  {i:5d}  CA  {name} A{i:4d}    {x:8.3f}{y:8.3f}{i / 2:8.3f}  1.00  0.00"
+        )
+    return "\n".join([*lines, "END", ""])
+
+
 @pytest.fixture(scope="module", name="results")
 def fixture_results(tiny_run, tiny_store, sources, tmp_path_factory) -> ProbeResults:
-    """Every protocol and baseline."""
+    """Every protocol and baseline, with structures of ten proteins."""
+    structures = tmp_path_factory.mktemp("structures")
+    for protein in tiny_store.proteins[:10]:
+        (structures / f"{protein.id}.pdb").write_text(coil(protein.sequence))
     config = ProbeConfig(
         tiny_run, (tiny_store.folder,), **sources, min_positives=10, min_fires=20, min_proteins=3,
         sparse_min_positives=20, seed=1, sparse_k=(1, 4), bootstrap=50,
-        out=tmp_path_factory.mktemp("probes") / "out",
+        out=tmp_path_factory.mktemp("probes") / "out", structures=structures,
     )  # fmt: skip
     return probe_run(config)
 
@@ -75,6 +91,16 @@ def test_one_row_for_every_latent(results):
     beyond = named["precision_low"] > named["expected_neighbours"]
     assert (named["confirmed"] == beyond & (named["n_clusters_test"] >= MIN_CLUSTERS)).all()
     assert named["confirmed"].mean() < 0.2  # labels that a random parent cannot know
+
+
+def test_structures_say_which_residues_touch(results):
+    """Some pairs on a coil do; latents of a random parent prefer none of them."""
+    pairs = results.latents["contact_pairs"].to_numpy()
+    assert (pairs > 0).sum() > 32
+    enough = results.latents[pairs > 200]
+    assert ((enough["contact_share"] > 0.05) & (enough["contact_share"] < 0.5)).all()
+    assert enough["contact_enrichment"].mean() == pytest.approx(1, abs=0.2)
+    assert results.summary["n_structures"] == 10
 
 
 def test_summary_and_split(results):

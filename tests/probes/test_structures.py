@@ -8,7 +8,8 @@ import pytest
 
 from extract.errors import UserError
 from probes.rows import OTHER_RESIDUE
-from probes.structures import _cb, _only_chain, contact_pairs, read_cb, read_structures
+from probes.structure_files import residues
+from probes.structures import cb_of, contact_pairs, read_cb, read_structures
 from tests.probes.helpers import make_rows
 
 ATOM = (
@@ -85,13 +86,11 @@ def test_folders_that_do_not_fit(tmp_path):
 
 
 def test_ideal_cb_is_where_real_ones_are():
-    chain = _only_chain(min(BACKBONES.glob("*.pdb.gz")))
     off = []
-    for residue in chain:
-        if "CB" in residue:
-            real = residue["CB"].coord
-            residue.detach_child("CB")
-            off.append(np.linalg.norm(_cb(residue) - real))
+    for residue in residues(min(BACKBONES.glob("*.pdb.gz")), ""):
+        if "CB" in residue.atoms:
+            real = residue.atoms.pop("CB")
+            off.append(np.linalg.norm(cb_of(residue.atoms) - real))
     assert len(off) > 50
     assert np.median(off) < 0.1
     assert np.max(off) < 0.5
