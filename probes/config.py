@@ -80,6 +80,9 @@ class ProbeConfig:
     """A run on a parent with shuffled weights (``experiments/shuffled_parent.py``), to compare."""
     shuffled_activations: tuple[Path, ...] = ()
     """That parent's stores of the same proteins, in the order of --activations."""
+    label_gb: float = 2.0
+    """Labels held in memory at a time, in GB, a byte for each residue and concept. Where they are
+    more, concepts go in chunks, and each chunk reads the latents again; results are the same."""
     dense_rows: int = 2_000_000
     """Leave neurons and components out above this many residues: they are held in memory."""
     bootstrap: int = 1000
@@ -103,13 +106,9 @@ class ProbeConfig:
                 f"--go-obo {self.go_obo} is for the GO terms of UniProtKB entries; give them with "
                 "--swissprot or --uniprot, too"
             )
-        if not 0 < self.test_fraction < 1:
-            raise UserError(f"test_fraction ({self.test_fraction}) must be between 0 and 1")
-        if not 0 < self.validation_fraction < 1 - self.test_fraction:
-            raise UserError(
-                f"validation_fraction ({self.validation_fraction}) must be above 0 and leave "
-                f"something for training beside test_fraction ({self.test_fraction})"
-            )
+        if not self.label_gb > 0:
+            raise UserError(f"label_gb ({self.label_gb}) must be above 0")
+        self._check_fractions()
         if not self.activations:
             raise UserError("no --activations given; give at least one activation store")
         if self.clusters is None and not self.allow_random_split:
@@ -118,6 +117,20 @@ class ProbeConfig:
                 "every score; give a cluster file, or --clusters mmseqs, or say "
                 "--allow-random-split"
             )
+
+    def _check_fractions(self) -> None:
+        if not 0 < self.test_fraction < 1:
+            raise UserError(f"test_fraction ({self.test_fraction}) must be between 0 and 1")
+        if not 0 < self.validation_fraction < 1 - self.test_fraction:
+            raise UserError(
+                f"validation_fraction ({self.validation_fraction}) must be above 0 and leave "
+                f"something for training beside test_fraction ({self.test_fraction})"
+            )
+
+    @property
+    def label_bytes(self) -> int:
+        """``label_gb`` in bytes."""
+        return int(self.label_gb * 1e9)
 
     @property
     def folder(self) -> Path:

@@ -176,6 +176,7 @@ def _frozen(
         done = frozen(
             features, members, inputs.parts(members), either_sign=dense,
             n_draws=inputs.config.bootstrap, seed=inputs.config.seed,
+            max_label_bytes=inputs.config.label_bytes,
         )  # fmt: skip
         best.append(done.best)
         if name == LATENTS:
@@ -200,6 +201,7 @@ def _frozen_of_proteins(
             pooled, [pooled_concept(c, inputs.rows) for c in members],
             protein_parts(members[0], inputs.split), either_sign=dense,
             n_draws=inputs.config.bootstrap, seed=inputs.config.seed,
+            max_label_bytes=inputs.config.label_bytes,
         )  # fmt: skip
         best.append(done.best)
         if features.name == LATENTS:
@@ -225,7 +227,10 @@ def _interplm(inputs: Inputs, features: Features, tables: _Collected) -> None:
     total: dict[str, int] = defaultdict(int)
     for members in groups([c for c in inputs.concepts if c.kind not in IDENTITY]):
         parts = inputs.parts(members)
-        done = interplm(features, members, parts.validation, parts.test)
+        done = interplm(
+            features, members, parts.validation, parts.test,
+            max_label_bytes=inputs.config.label_bytes,
+        )  # fmt: skip
         for key, n in done.summary().items():
             total[key] += n
         kept = pd.concat([done.found(), done.found("f1_test_repicked")])

@@ -46,13 +46,16 @@ def latent_of_entries(columns: LatentColumns) -> Int[np.ndarray, " entries"]:
 
 
 def block_bounds(
-    indptr: Int[np.ndarray, " latents_and_end"], *, max_entries: int = BLOCK_ENTRIES
+    indptr: Int[np.ndarray, " latents_and_end"],
+    *,
+    max_entries: int = BLOCK_ENTRIES,
+    max_latents: int = BLOCK_LATENTS,
 ) -> Iterator[tuple[int, int]]:
     """(first, end) of consecutive latents that fit a block; one may be larger by itself."""
     first, d_sae = 0, len(indptr) - 1
     while first < d_sae:
         end = int(np.searchsorted(indptr, indptr[first] + max_entries, side="right")) - 1
-        end = min(max(end, first + 1), first + BLOCK_LATENTS, d_sae)
+        end = min(max(end, first + 1), first + max_latents, d_sae)
         yield first, end
         first = end
 

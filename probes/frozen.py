@@ -21,6 +21,7 @@ from scipy.special import expit
 
 from probes.concepts import Concept
 from probes.features import Features
+from probes.label_chunks import LABEL_BYTES, chunks_of, label_columns
 from probes.logistic import fit_logistic_1d
 from probes.occurrences import Occurrences
 from probes.scores import dense_column, f1_all_positive, hits_of, rank_scores, restrict, score_at
@@ -84,6 +85,7 @@ def frozen(
     balanced: bool = False,
     n_draws: int = 1000,
     seed: int = 0,
+    max_label_bytes: int = LABEL_BYTES,
 ) -> Frozen:
     """Run the protocol on concepts that are defined on the same proteins.
 
@@ -96,30 +98,40 @@ def frozen(
         balanced: weigh the two classes alike in the fit.
         n_draws: of the bootstrap.
         seed: of the bootstrap.
+        max_label_bytes: concepts are worked on in chunks of so many bytes of labels; the result
+            does not depend on it.
     """
     n_rows = len(parts.train)
-    every = np.stack([c.labels(n_rows) for c in concepts], axis=1)
-    labels = {name: every[getattr(parts, name)] for name in PARTS}
+    chunks = [
+        _score_all(features, concepts[some], parts, balanced)
+        for some in chunks_of(concepts, n_rows, max_label_bytes)
+    ]
+    whole = _Table(*(np.concatenate(a, axis=1) for a in zip(*chunks, strict=True)))
+    q = false_discovery_rate(whole.p)
+    best, bins = [], []
+    for i, concept in enumerate(concepts):
+        yes = concept.labels(n_rows)
+        row = _best(features, concept, i, whole, q, parts, yes, either_sign, n_draws, seed)
+        best.append({"concept": concept.name, "kind": concept.kind} | row)
+        bins.append(calibration(features, concept, row, yes[parts.test], parts.test))
+    return Frozen(
+        _pairs(whole, q, concepts), pd.DataFrame(best), pd.concat(bins, ignore_index=True)
+    )
+
+
+def _score_all(
+    features: Features, concepts: Sequence[Concept], parts: Parts, balanced: bool
+) -> _Table:
+    """Every feature against some concepts."""
+    columns_of_part = label_columns(concepts, parts.train, parts.validation, parts.test)
+    labels: dict[str, np.ndarray] = dict(zip(PARTS, columns_of_part, strict=True))
     blocks: list[_Table] = []
     for first in range(0, features.n_features, features.at_once):
         last = min(first + features.at_once, features.n_features)
         columns = features.columns(first, last)
         inside = {name: restrict(columns, getattr(parts, name)) for name in PARTS}
         blocks.append(_block(inside, labels, parts.cluster[parts.test], balanced))
-    whole = _Table(*(np.concatenate(a) for a in zip(*blocks, strict=True)))
-    q = false_discovery_rate(whole.p)
-    best = [
-        {"concept": c.name, "kind": c.kind}
-        | _best(features, c, i, whole, q, parts, labels, either_sign, n_draws, seed)
-        for i, c in enumerate(concepts)
-    ]
-    bins = [
-        calibration(features, c, row, labels["test"][:, i], parts.test)
-        for i, (c, row) in enumerate(zip(concepts, best, strict=True))
-    ]
-    return Frozen(
-        _pairs(whole, q, concepts), pd.DataFrame(best), pd.concat(bins, ignore_index=True)
-    )
+    return _Table(*(np.concatenate(a) for a in zip(*blocks, strict=True)))
 
 
 def _block(
@@ -157,7 +169,7 @@ def _best(
     whole: _Table,
     q: np.ndarray,
     parts: Parts,
-    labels: dict[str, np.ndarray],
+    yes: Bool[np.ndarray, " rows"],
     either_sign: bool,
     n_draws: int,
     seed: int,
@@ -166,7 +178,7 @@ def _best(
     sign = np.sign(np.nan_to_num(whole.coef[:, i])).astype(int)
     allowed = (sign != 0) if either_sign else (sign > 0)
     j = int(np.where(allowed, whole.f1_validation[:, i], -1.0).argmax())
-    y = labels["test"][:, i]
+    y = yes[parts.test]
     test = restrict(features.columns(j, j + 1), parts.test)
     called = calls(test, int(sign[j]), float(whole.threshold[j, i]))
     residues = by_cluster(called, y, parts.cluster[parts.test])
@@ -183,8 +195,8 @@ def _best(
         "f1_all_positive": f1_all_positive(y),
         "recall_occurrences": _ratio(occurrences.found, occurrences.positives),
         "n_occurrences_test": int(occurrences.positives.sum()),
-        "n_positive_train": int(labels["train"][:, i].sum()),
-        "n_positive_validation": int(labels["validation"][:, i].sum()),
+        "n_positive_train": int(yes[parts.train].sum()),
+        "n_positive_validation": int(yes[parts.validation].sum()),
         "n_positive_test": int(y.sum()),
         "n_clusters_test": len(np.unique(parts.cluster[parts.test][y])),
     }  # fmt: skip

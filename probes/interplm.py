@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float, Int
 from probes.concepts import Concept
 from probes.features import Features
 from probes.frames import where
+from probes.label_chunks import LABEL_BYTES, chunks_of, label_columns
 from probes.occurrences import Occurrences, at_least, levels_of
 from probes.scores import restrict
 from saejax.latents import LatentColumns
@@ -31,6 +32,8 @@ FRACTIONS = (0.0, 0.15, 0.5, 0.6, 0.8)
 """Cuts on the normalised activation; a residue is called when it lies above."""
 MIN_OCCURRENCES, MIN_RESIDUES = 10, 1500
 """Concepts are kept with more than so many occurrences, or residues, in validation."""
+OCCURRENCE_BYTES = 64
+"""What telling the occurrences of a positive residue takes, at most."""
 FOUND_ABOVE = 0.5
 """F1 on validation and on test."""
 
@@ -71,6 +74,7 @@ def interplm(
     maximum: Float[np.ndarray, " features"] | None = None,
     min_occurrences: int = MIN_OCCURRENCES,
     min_residues: int = MIN_RESIDUES,
+    max_label_bytes: int = LABEL_BYTES,
 ) -> InterPLM:
     """Score every pair by InterPLM's protocol.
 
@@ -82,12 +86,32 @@ def interplm(
         maximum: of each feature; by default its largest value over all rows.
         min_occurrences: see :data:`MIN_OCCURRENCES`.
         min_residues: see :data:`MIN_RESIDUES`.
+        max_label_bytes: concepts are worked on in chunks of so many bytes of labels and
+            occurrences; the result does not depend on it.
     """
-    n_rows = len(validation)
-    labels = [np.stack([c.labels(n_rows)[part] for c in concepts], axis=1)
-              for part in (validation, test)]  # fmt: skip
-    spans = [Occurrences.of(concepts, part) for part in (validation, test)]
-    kept = (spans[0].per_concept > min_occurrences) | (labels[0].sum(axis=0) > min_residues)
+    tables, kept = [], np.zeros(len(concepts), dtype=bool)
+    for some in chunks_of(
+        concepts, len(validation), max_label_bytes, bytes_per_positive=OCCURRENCE_BYTES
+    ):
+        labels = label_columns(concepts[some], validation, test)
+        spans = [Occurrences.of(concepts[some], part) for part in (validation, test)]
+        often = (spans[0].per_concept > min_occurrences) | (labels[0].sum(axis=0) > min_residues)
+        kept[some] = often
+        table = _score_all(features, labels, spans, (validation, test), often, maximum)
+        tables.append(table.assign(concept=table["concept"] + some.start))
+    pairs = pd.concat(tables).sort_values(["feature", "concept"], ignore_index=True)
+    return InterPLM(pairs, kept)
+
+
+def _score_all(
+    features: Features,
+    labels: Sequence[np.ndarray],
+    spans: Sequence[Occurrences],
+    parts: Sequence[np.ndarray],
+    kept: np.ndarray,
+    maximum: np.ndarray | None,
+) -> pd.DataFrame:
+    """Every feature against some concepts."""
     tables = []
     for first in range(0, features.n_features, features.at_once):
         last = min(first + features.at_once, features.n_features)
@@ -95,10 +119,10 @@ def interplm(
         top = column_maximum(columns) if maximum is None else maximum[first:last]
         scored = [
             _score(restrict(columns, part), top, y, s)
-            for part, y, s in zip((validation, test), labels, spans, strict=True)
+            for part, y, s in zip(parts, labels, spans, strict=True)
         ]
         tables.append(_table(scored[0], scored[1], kept, first))
-    return InterPLM(pd.concat(tables, ignore_index=True), kept)
+    return pd.concat(tables, ignore_index=True)
 
 
 def column_maximum(columns: LatentColumns) -> Float[np.ndarray, " columns"]:

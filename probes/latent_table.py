@@ -16,9 +16,11 @@ import pandas as pd
 from jaxtyping import Bool, Int
 
 from probes.composition import expected_precision, neighbourhoods
-from probes.concepts import IDENTITY, Concept
+from probes.concepts import IDENTITY
 from probes.inputs import Inputs, groups
 from probes.kinds import latent_kinds
+from probes.label_chunks import chunks_of, label_columns
+from probes.rows import ProteinRows
 from probes.scores import hits_of, restrict
 from probes.significance import Counts, bootstrap
 from saejax.latents import LatentColumns
@@ -44,6 +46,7 @@ class _Of(NamedTuple):
     hits: np.ndarray
     expected_identity: np.ndarray
     expected_neighbours: np.ndarray
+    n_positive: np.ndarray
     base_rate: np.ndarray
 
 
@@ -85,51 +88,56 @@ def _annotations(inputs: Inputs) -> pd.DataFrame:
     found: dict[int, dict] = {}
     for members in groups([c for c in inputs.concepts if c.kind not in IDENTITY]):
         parts = inputs.parts(members)
-        chooses = parts.train | parts.validation
-        select = _of(inputs, columns, members, chooses, around)
-        test = _of(inputs, columns, members, parts.test, around)
-        n = np.maximum(select.n_fires, 1)[:, None]
-        excess = np.nan_to_num(select.hits / n - select.expected_neighbours, nan=-np.inf)
-        excess[select.n_fires < inputs.config.min_fires] = -np.inf
-        chosen = excess.argmax(axis=1)
-        top = excess.max(axis=1)
-        better = np.flatnonzero((top > 0) & (top > best_excess) & (test.n_fires > 0))
-        best_excess[better] = top[better]
-        labels = np.stack([c.labels(rows.n_rows)[parts.test] for c in members], axis=1)
-        intervals = _intervals(inputs, test.columns, labels, chosen, better, parts.test)
-        for j, interval in zip(better.tolist(), intervals, strict=True):
-            c = int(chosen[j])
-            found[j] = {"concept": members[c].name} | _row(select, test, labels, j, c) | interval
+        keeps = parts.train | parts.validation, parts.test
+        inside = [restrict(columns, keep) for keep in keeps]
+        for some in chunks_of(members, rows.n_rows, inputs.config.label_bytes):
+            labels = label_columns(members[some], *keeps)
+            select, test = (
+                _of(rows, *of, around) for of in zip(inside, labels, keeps, strict=True)
+            )
+            chosen, excess = _most_in_excess(select, inputs.config.min_fires)
+            better = np.flatnonzero((excess > 0) & (excess > best_excess) & (test.n_fires > 0))
+            best_excess[better] = excess[better]
+            intervals = _intervals(inputs, test.columns, labels[1], chosen, better, parts.test)
+            for j, interval in zip(better.tolist(), intervals, strict=True):
+                c = int(chosen[j])
+                name = {"concept": members[some][c].name}
+                found[j] = name | _row(select, test, j, c) | interval
     table = pd.DataFrame.from_dict(found, orient="index", columns=None if found else list(COLUMNS))
     return pd.DataFrame(table.rename_axis("latent")[list(COLUMNS)])
 
 
+def _most_in_excess(select: _Of, min_fires: int) -> tuple[np.ndarray, np.ndarray]:
+    """(concept of largest precision − expectation, that excess) of each latent."""
+    n = np.maximum(select.n_fires, 1)[:, None]
+    excess = np.nan_to_num(select.hits / n - select.expected_neighbours, nan=-np.inf)
+    excess[select.n_fires < min_fires] = -np.inf
+    return excess.argmax(axis=1), excess.max(axis=1)
+
+
 def _of(
-    inputs: Inputs,
-    columns: LatentColumns,
-    members: list[Concept],
+    rows: ProteinRows,
+    inside: LatentColumns,
+    labels: Bool[np.ndarray, "part_rows concepts"],
     keep: Bool[np.ndarray, " rows"],
     around: np.ndarray,
 ) -> _Of:
-    rows = inputs.rows
-    inside = restrict(columns, keep)
-    labels = np.stack([c.labels(rows.n_rows)[keep] for c in members], axis=1)
     residue, protein = rows.residue_class[keep], rows.protein_idx[keep]
     return _Of(
         inside, np.diff(inside.indptr), hits_of(inside, labels),
         expected_precision(inside, labels, residue, protein),
         expected_precision(inside, labels, residue, protein, context="neighbours",
                            neighbourhood=around[keep]),
-        labels.mean(axis=0),
+        labels.sum(axis=0), labels.mean(axis=0),
     )  # fmt: skip
 
 
-def _row(select: _Of, test: _Of, labels: np.ndarray, j: int, c: int) -> dict[str, float]:
+def _row(select: _Of, test: _Of, j: int, c: int) -> dict[str, float]:
     precision = test.hits[j, c] / test.n_fires[j]
     row = {
         "precision_select": select.hits[j, c] / select.n_fires[j],
         "precision": precision,
-        "recall": test.hits[j, c] / max(int(labels[:, c].sum()), 1),
+        "recall": test.hits[j, c] / max(int(test.n_positive[c]), 1),
         "base_rate": test.base_rate[c],
         "n_fires_test": int(test.n_fires[j]),
     }

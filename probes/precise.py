@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from probes.composition import concept_given_residue, neighbour_rates
+from probes.firing import BLOCK_LATENTS, block_bounds
 from probes.rows import OTHER_RESIDUE
-from probes.scores import column_sums
 from saejax.latents import LatentColumns
 
 MAX_FRACTIONS = (0.0, 0.25, 0.5, 0.75)
@@ -39,11 +39,13 @@ class Part(NamedTuple):
     """``probes.composition.neighbourhoods``, made before rows were left out."""
 
 
-class Firing(NamedTuple):
-    """Where latents fire above given thresholds."""
+SEEN_BYTES = 1 << 27
+"""Table of which latent fires in which protein, of some latents at a time."""
 
-    columns: LatentColumns
-    """The entries above the threshold."""
+
+class Firing(NamedTuple):
+    """How often latents fire above given thresholds: at the first entries of each column."""
+
     n_fires: Int[np.ndarray, " d_sae"]
     """Residues."""
     n_proteins: Int[np.ndarray, " d_sae"]
@@ -53,23 +55,26 @@ class Firing(NamedTuple):
 
 
 def firing(part: Part, threshold: Float[np.ndarray, " d_sae"]) -> Firing:
-    """Counts of every latent over the rows where ``z > threshold``."""
-    columns, d_sae = part.columns, len(threshold)
-    latent = np.repeat(np.arange(d_sae), np.diff(columns.indptr))
-    fires = columns.values > threshold[latent]
-    latent, rows = latent[fires], columns.rows[fires]
-    n_fires = np.bincount(latent, minlength=d_sae)
-    n_classes = OTHER_RESIDUE + 1
-    pairs = np.bincount(
-        latent * n_classes + part.residue_class[rows], minlength=d_sae * n_classes
-    ).reshape(d_sae, n_classes)
-    n_proteins = int(part.protein_idx.max(initial=-1)) + 1
-    seen = np.zeros((d_sae, n_proteins), dtype=bool)
-    seen[latent, part.protein_idx[rows]] = True
-    above = LatentColumns(
-        np.append(0, np.cumsum(n_fires)), rows, columns.values[fires], columns.n_rows
-    )
-    return Firing(above, n_fires, seen.sum(axis=1), pairs / np.maximum(n_fires, 1)[:, None])
+    """Counts of every latent over the rows where ``z > threshold``, some latents at a time."""
+    columns, d_sae, n_classes = part.columns, len(threshold), OTHER_RESIDUE + 1
+    total_proteins = int(part.protein_idx.max(initial=-1)) + 1
+    n_fires, n_proteins = np.zeros((2, d_sae), dtype=np.int64)
+    composition = np.zeros((d_sae, n_classes))
+    at_once = max(1, SEEN_BYTES // max(total_proteins, 1))
+    for first, end in block_bounds(columns.indptr, max_latents=min(at_once, BLOCK_LATENTS)):
+        indptr = columns.indptr[first : end + 1]
+        entries, block = slice(int(indptr[0]), int(indptr[-1])), slice(first, end)
+        latent = np.repeat(np.arange(end - first), np.diff(indptr))
+        fires = columns.values[entries] > threshold[block][latent]
+        latent, rows = latent[fires], columns.rows[entries][fires]
+        n_fires[block] = np.bincount(latent, minlength=end - first)
+        cell = latent * n_classes + part.residue_class[rows]
+        pairs = np.bincount(cell, minlength=(end - first) * n_classes).reshape(-1, n_classes)
+        composition[block] = pairs / np.maximum(n_fires[block], 1)[:, None]
+        seen = np.zeros((end - first, total_proteins), dtype=bool)
+        seen[latent, part.protein_idx[rows]] = True
+        n_proteins[block] = seen.sum(axis=1)
+    return Firing(n_fires, n_proteins, composition)
 
 
 class PreciseLatents:
@@ -107,12 +112,10 @@ class PreciseLatents:
         Two rankings of ``n`` latents each: ``firing`` "any" counts every z > 0, "strong" takes for
         each latent the fraction of its maximum that is best on select.
         """
-        p_concept = concept_given_residue(labels_select, self.select.residue_class)
-        chosen = [_precision(f, labels_select, p_concept) for f in self._on_select]
+        chosen = _precisions(self.select, self._on_select, labels_select)
         excess = np.array([precision - expected for precision, expected in chosen])
         excess[~self._supported] = -np.inf
-        p_test = concept_given_residue(labels_test, self.test.residue_class)
-        on_test = [_precision(f, labels_test, p_test) for f in self._on_test]
+        on_test = _precisions(self.test, self._on_test, labels_test)
         near_select = _rate_with_neighbours(self.select, labels_select)
         near_test = _rate_with_neighbours(self.test, labels_test)
         table = []
@@ -121,6 +124,7 @@ class PreciseLatents:
             order = np.argsort(-best, kind="stable")[:n]
             for rank, j in enumerate(order[np.isfinite(best[order])].tolist(), start=1):
                 i = int(level[j])
+                n_select, n_test = (int(f[i].n_fires[j]) for f in (self._on_select, self._on_test))
                 row = {
                     "firing": firing_kind,
                     "rank": rank,
@@ -129,20 +133,27 @@ class PreciseLatents:
                     "threshold_fraction": MAX_FRACTIONS[i],
                 }
                 row |= _row("select", self._on_select[i], chosen[i], labels_select, j)
-                row |= _neighbour_row("select", self._on_select[i], chosen[i], near_select, j)
+                row |= _neighbour_row(self.select, "select", n_select, chosen[i], near_select, j)
                 row |= _row("test", self._on_test[i], on_test[i], labels_test, j)
-                row |= _neighbour_row("test", self._on_test[i], on_test[i], near_test, j)
+                row |= _neighbour_row(self.test, "test", n_test, on_test[i], near_test, j)
                 table.append(row)
         return table
 
 
-def _precision(
-    fires: Firing, labels: np.ndarray, p_concept: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """(precision, expected from composition) of every latent; NaN where it never fires."""
-    hits = column_sums(labels[fires.columns.rows], fires.columns.indptr)
-    n = np.where(fires.n_fires > 0, fires.n_fires, np.nan)
-    return hits / n, np.where(fires.n_fires > 0, fires.composition @ p_concept, np.nan)
+def _precisions(
+    part: Part, levels: list[Firing], labels: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(precision, expected from composition) of every latent, by level; NaN where it is silent."""
+    p_concept = concept_given_residue(labels, part.residue_class)
+    starts = part.columns.indptr[:-1]
+    hits = np.append(0, np.cumsum(labels[part.columns.rows], dtype=np.int64))
+    found = []
+    for fires in levels:
+        n = np.where(fires.n_fires > 0, fires.n_fires, np.nan)
+        precision = (hits[starts + fires.n_fires] - hits[starts]) / n
+        expected = np.where(fires.n_fires > 0, fires.composition @ p_concept, np.nan)
+        found.append((precision, expected))
+    return found
 
 
 def _rate_with_neighbours(part: Part, labels: np.ndarray) -> np.ndarray:
@@ -152,15 +163,15 @@ def _rate_with_neighbours(part: Part, labels: np.ndarray) -> np.ndarray:
 
 
 def _neighbour_row(
-    part: str, fires: Firing, values: tuple[np.ndarray, np.ndarray], rate: np.ndarray, j: int
+    part: Part, name: str, n: int, values: tuple[np.ndarray, np.ndarray], rate: np.ndarray, j: int
 ) -> dict[str, float]:
-    rows, _ = fires.columns.column(j)
+    rows = part.columns.column(j)[0][:n]
     precision = float(values[0][j])
     expected = float(rate[rows].mean(dtype=np.float64)) if len(rows) else float("nan")
     return {
-        f"{part}_expected_neighbours": expected,
-        f"{part}_excess_neighbours": precision - expected,
-        f"{part}_enrichment_neighbours": precision / expected if expected > 0 else float("nan"),
+        f"{name}_expected_neighbours": expected,
+        f"{name}_excess_neighbours": precision - expected,
+        f"{name}_enrichment_neighbours": precision / expected if expected > 0 else float("nan"),
     }
 
 

@@ -13,9 +13,12 @@ from jaxtyping import Bool, Float, Int, Num, Shaped
 from scipy.sparse import csr_matrix
 from sklearn.metrics import roc_auc_score
 
-from probes.blocks import pair_blocks
+from probes.blocks import pair_blocks, runs_of
 from probes.ranking import count_at_least, rank_block
 from saejax.latents import LatentColumns
+
+PRODUCT_BYTES = 1 << 29
+"""Labels that are held as numbers at a time, to be multiplied."""
 
 
 class RankScores(NamedTuple):
@@ -84,7 +87,10 @@ def hits_of(
         (np.ones(len(columns.rows), np.int32), columns.rows, columns.indptr),
         (len(columns.indptr) - 1, columns.n_rows),
     )
-    return fires @ labels.astype(np.int32)
+    hits = np.empty((len(columns.indptr) - 1, labels.shape[1]), dtype=np.int32)
+    for some in runs_of(np.full(labels.shape[1], 4 * columns.n_rows), PRODUCT_BYTES):
+        hits[:, some] = fires @ labels[:, some].astype(np.int32)
+    return hits
 
 
 def rank_scores(

@@ -16,10 +16,12 @@ from scipy.special import ndtr
 from scipy.stats import false_discovery_control
 
 from probes.firing import block_bounds
+from probes.scores import PRODUCT_BYTES
 from saejax.latents import LatentColumns
 
 ENTRIES_AT_ONCE, CONCEPTS_AT_ONCE = 1 << 20, 64
-"""Held in memory together."""
+"""Held in memory together; fewer concepts where their labels as numbers take more than
+``probes.scores.PRODUCT_BYTES``."""
 Z_CAP = 38.0
 """P-values below 1e-315 would underflow; their order is lost, not their significance."""
 
@@ -51,9 +53,10 @@ def score_test(
         cluster: 0 … n−1, the homology cluster of each row.
     """
     n_concepts, n_columns = labels.shape[1], len(columns.indptr) - 1
+    at_once = max(1, min(CONCEPTS_AT_ONCE, PRODUCT_BYTES // (4 * max(len(labels), 1))))
     parts = [
-        _statistics(columns, labels[:, first : first + CONCEPTS_AT_ONCE], cluster)
-        for first in range(0, n_concepts, CONCEPTS_AT_ONCE)
+        _statistics(columns, labels[:, first : first + at_once], cluster)
+        for first in range(0, n_concepts, at_once)
     ]
     z = np.concatenate([np.zeros((n_columns, 0)), *parts], axis=1)
     return ScoreTest(z, 2 * ndtr(-np.abs(z)))
@@ -69,10 +72,8 @@ def _statistics(
     y = labels.astype(np.float32)
     rate = labels.mean(axis=0)
     size = np.bincount(cluster, minlength=n_clusters)
-    members = csr_matrix(
-        (np.ones(len(y), np.float32), (cluster, np.arange(len(y)))), (n_clusters, len(y))
-    )
-    of_cluster = (members @ y).astype(np.float64) - size[:, None] * rate
+    positives = [np.bincount(cluster[yes], minlength=n_clusters) for yes in labels.T]
+    of_cluster = np.stack(positives, axis=1) - size[:, None] * rate
     everything = (of_cluster**2).sum(axis=0)
     total, squares = np.zeros((n_columns, len(rate))), np.zeros((n_columns, len(rate)))
     for first, last in block_bounds(columns.indptr, max_entries=ENTRIES_AT_ONCE):

@@ -1,5 +1,7 @@
 """The whole run on a tiny store, and what its tables say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,18 +29,35 @@ def coil(sequence):
     return "\n".join([*lines, "END", ""])
 
 
-@pytest.fixture(scope="module", name="results")
-def fixture_results(tiny_run, tiny_store, sources, tmp_path_factory) -> ProbeResults:
+@pytest.fixture(scope="module", name="config")
+def fixture_config(tiny_run, tiny_store, sources, tmp_path_factory) -> ProbeConfig:
     """Every protocol and baseline, with structures of ten proteins."""
     structures = tmp_path_factory.mktemp("structures")
     for protein in tiny_store.proteins[:10]:
         (structures / f"{protein.id}.pdb").write_text(coil(protein.sequence))
-    config = ProbeConfig(
+    return ProbeConfig(
         tiny_run, (tiny_store.folder,), **sources, min_positives=10, min_fires=20, min_proteins=3,
         sparse_min_positives=20, seed=1, sparse_k=(1, 4), bootstrap=50,
         out=tmp_path_factory.mktemp("probes") / "out", structures=structures,
     )  # fmt: skip
+
+
+@pytest.fixture(scope="module", name="results")
+def fixture_results(config) -> ProbeResults:
     return probe_run(config)
+
+
+def test_chunks_of_concepts_change_nothing(config, results, tmp_path):
+    """One concept at a time: numbers are the same, fits to what their grouping rounds."""
+    config = replace(config, out=tmp_path / "out", label_gb=1e-9, baselines=())
+    again = probe_run(config)
+    for name in ("best", "interplm", "associations", "calibration", "latents", "precise_latents"):
+        whole = getattr(results, name)
+        if name in ("best", "interplm"):
+            whole = whole[whole["features"] == "latents"].reset_index(drop=True)
+        of_fits = name in ("best", "associations", "calibration")
+        rtol = 1e-12 if of_fits else 0.0
+        pd.testing.assert_frame_equal(getattr(again, name), whole, rtol=rtol, atol=rtol)
 
 
 def test_every_concept_on_every_set_of_features(results):

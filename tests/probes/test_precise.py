@@ -68,6 +68,24 @@ def test_an_identity_latent_is_not_precise_beyond_its_composition():
     assert ranked[1]["test_excess"] == pytest.approx(0, abs=1e-9)
 
 
+def test_firing_counts_equal_loops_and_do_not_depend_on_blocks(monkeypatch):
+    rng = np.random.default_rng(5)
+    z = np.maximum(rng.normal(-0.5, 1, (400, 9)), 0).astype(np.float32)
+    z[:, 4] = 0
+    classes = rng.integers(0, 21, 400).astype(np.int8)
+    part = part_of(z, classes, np.arange(400) // 7)
+    threshold = np.linspace(0, 1.2, 9)
+    whole = firing(part, threshold)
+    monkeypatch.setattr("probes.precise.SEEN_BYTES", 2 * 58)  # two latents at a time
+    for found in (whole, firing(part, threshold)):
+        for j in range(9):
+            rows = np.flatnonzero(z[:, j] > threshold[j])
+            assert found.n_fires[j] == len(rows)
+            assert found.n_proteins[j] == len(set(rows // 7))
+            share = np.bincount(classes[rows], minlength=21) / max(len(rows), 1)
+            np.testing.assert_array_equal(found.composition[j], share)
+
+
 def test_precise_threshold_is_frozen_on_select():
     # on select the upper half of the latent is pure; on test it is the lower half
     n = 400
