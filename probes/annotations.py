@@ -15,6 +15,7 @@ import numpy as np
 
 from extract.alphabet import AMINO_ACIDS
 from extract.errors import UserError
+from probes.amino_acid_classes import PUBLISHED
 from probes.concepts import Concept, ConceptTable, Kind, ResidueConcept
 from probes.files import read_tsv
 from probes.formats import LABELS, UNIPROT, format_of
@@ -40,20 +41,6 @@ STRAND_STATES = "EB"
 """DSSP: extended strand and isolated bridge."""
 DSSP_STATES = frozenset("HGIEBTSPC-")
 """Legal letters; ``C`` and ``-`` stand for the program's blank."""
-
-AMINO_ACID_CLASSES = {
-    "hydrophobic": "ACFGHIKLMTVWY",
-    "polar": "DEHKNQRSTWY",
-    "small": "ACDGNPSTV",
-    "tiny": "AGS",
-    "aliphatic": "ILV",
-    "aromatic": "FHWY",
-    "positive": "HKR",
-    "negative": "DE",
-    "charged": "DEHKR",
-}
-"""The property table of Livingstone & Barton 1993 (CABIOS 9:745), after Taylor 1986 (J. Theor.
-Biol. 119:205); without proline, which is an amino acid."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +134,7 @@ def amino_acid_class_concepts(rows: ProteinRows) -> list[Concept]:
     """One concept for each class of amino acids, defined everywhere."""
     return [
         ResidueConcept(name, "amino-acid class", letters, rows)
-        for name, letters in AMINO_ACID_CLASSES.items()
+        for name, letters in PUBLISHED.items()
     ]
 
 

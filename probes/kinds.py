@@ -13,6 +13,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from extract.alphabet import AMINO_ACIDS
+from probes.amino_acid_classes import NAMING
 from probes.firing import FIRING_FRACTION, FiringBlock, firing_blocks, latent_of_entries
 from probes.kind_rules import classify
 from probes.logos import MIN_SITES, Logos, logo_counts
@@ -31,26 +32,6 @@ from saejax.latents import LatentColumns
 
 LOGO_SITES = 200
 """Sites in the logo from which flanking information is read, the strongest of each protein."""
-
-AMINO_ACID_CLASSES = {
-    "acidic": "DE",
-    "basic": "HKR",
-    "charged": "DEKR",
-    "amide": "NQ",
-    "acid or amide": "DENQ",
-    "hydroxyl": "ST",
-    "aromatic": "FWY",
-    "aromatic or histidine": "FHWY",
-    "aliphatic": "ILV",
-    "aliphatic or methionine": "ILMV",
-    "beta-branched": "ITV",
-    "hydrophobic": "ACFILMVWY",
-    "sulphur": "CM",
-    "small": "AGS",
-    "turn": "DGNP",
-    "polar": "NQST",
-}
-"""Classes offered; the one of most information is named."""
 
 
 class LatentKinds(NamedTuple):
@@ -173,7 +154,7 @@ def _residues(
     n_top = np.bincount(latent[on_top], minlength=len(mass))
     silent = mass.sum(axis=1) == 0
     members = np.array([[a in letters for a in AMINO_ACIDS] for letters in
-                        AMINO_ACID_CLASSES.values()], dtype=float)  # fmt: skip
+                        NAMING.values()], dtype=float)  # fmt: skip
     share = mass @ members.T
     best = np.nan_to_num(_bits(share, members @ background)).argmax(axis=1)
     return {
@@ -181,7 +162,7 @@ def _residues(
         "top_amino_acid_share": mass.max(axis=1),
         "top_amino_acid_recall": n_top / np.maximum(n_of_residue[top], 1),
         "identity_bits": (mass * np.log2(ratio)).sum(axis=1),
-        "top_class": np.where(silent, "", np.array(list(AMINO_ACID_CLASSES))[best]),
+        "top_class": np.where(silent, "", np.array(list(NAMING))[best]),
         "top_class_share": share[np.arange(len(share)), best],
     }
 

@@ -119,7 +119,7 @@ def test_planted_latents_of_every_kind_are_recovered(planted):
     assert identity["top_amino_acid_recall"] == 1
     assert identity["is_amino_acid_identity"]
     assert identity["identity_bits"] == pytest.approx(np.log2(20), abs=0.2)
-    assert table.iloc[names.index("amino-acid class")]["top_class"] == "aromatic"
+    assert table.iloc[names.index("amino-acid class")]["top_class"] == "aromatic, not H"
 
 
 def test_thresholds_and_precedence(planted):
