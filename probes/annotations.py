@@ -1,7 +1,7 @@
 """What is known of every residue and protein: concepts, and where each is defined.
 
 Where nothing is known of a protein a concept is *undefined*, not negative. UniProtKB is read in
-``probes/uniprot.py``, a person's own labels in ``probes/own_labels.py``.
+``probes/sources/uniprot.py``, a person's own labels in ``probes/sources/own_labels.py``.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import numpy as np
 
 from extract.alphabet import AMINO_ACIDS
 from extract.errors import UserError
-from probes.amino_acid_classes import PUBLISHED
-from probes.concepts import Concept, ConceptTable, Kind, ResidueConcept
-from probes.files import read_tsv
-from probes.formats import LABELS, UNIPROT, format_of
-from probes.gene_ontology import GeneOntology
-from probes.own_labels import LabelFormat, own_concepts
-from probes.rows import ProteinRows
-from probes.source_report import SourceReport
-from probes.uniprot import UniprotFormat, uniprot_concepts
+from probes.data.amino_acid_classes import PUBLISHED
+from probes.data.concepts import Concept, ConceptTable, Kind, ResidueConcept
+from probes.data.rows import ProteinRows
+from probes.sources.files import read_tsv
+from probes.sources.formats import LABELS, UNIPROT, format_of
+from probes.sources.gene_ontology import GeneOntology
+from probes.sources.own_labels import LabelFormat, own_concepts
+from probes.sources.source_report import SourceReport
+from probes.sources.uniprot import UniprotFormat, uniprot_concepts
 
 __all__ = [
     "Annotations",

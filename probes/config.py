@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from extract.errors import UserError
-from probes.pooling import Pooling
+from probes.protocols.pooling import Pooling
 
 Baseline = Literal["neurons", "principal components", "random dictionary", "shuffled labels"]
 Protocol = Literal["interplm", "interprot", "k-sparse", "families"]

@@ -1,8 +1,9 @@
 """``probe_run``: every protocol on the latents and on each baseline, and the tables they fill.
 
-Each protocol is a function of its own with its paper: ours in ``probes/frozen.py``, InterPLM's in
-``probes/interplm.py``, InterProt's in ``probes/interprot.py``, family-specific latents in
-``probes/families.py``, k-sparse and dense probes in ``probes/multi.py``.
+Each protocol is a function of its own with its paper: ours in ``probes/protocols/frozen.py``,
+InterPLM's in ``probes/protocols/interplm.py``, InterProt's in ``probes/protocols/interprot.py``,
+family-specific latents in ``probes/protocols/families.py``, k-sparse and dense probes in
+``probes/protocols/multi.py``.
 """
 
 from __future__ import annotations
@@ -17,22 +18,22 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from probes.baselines import shuffled_labels
-from probes.concepts import IDENTITY, Concept
 from probes.config import ProbeConfig
-from probes.families import family_specific
-from probes.feature_sets import LATENTS, feature_sets
-from probes.features import Features
-from probes.frames import records
-from probes.frozen import frozen
+from probes.data.concepts import IDENTITY, Concept
+from probes.data.features import Features
+from probes.data.frames import records
 from probes.inputs import Inputs, groups
-from probes.interplm import interplm
-from probes.interprot import interprot
-from probes.latent_table import latent_tables
-from probes.pooled import pooled_concept, pooled_features, pooling_of, protein_parts
-from probes.precise_tables import precise_tables
-from probes.sparse_probes import sparse_probes
-from probes.summary import provenance
+from probes.protocols.baselines import shuffled_labels
+from probes.protocols.families import family_specific
+from probes.protocols.feature_sets import LATENTS, feature_sets
+from probes.protocols.frozen import frozen
+from probes.protocols.interplm import interplm
+from probes.protocols.interprot import interprot
+from probes.protocols.pooled import pooled_concept, pooled_features, pooling_of, protein_parts
+from probes.protocols.precise_tables import precise_tables
+from probes.protocols.sparse_probes import sparse_probes
+from probes.report.latent_table import latent_tables
+from probes.report.summary import provenance
 
 FOUND_ABOVE = 0.5
 """F1 on validation and on test of a concept that counts as found, as InterPLM has it; ours also

@@ -14,13 +14,13 @@ from jaxtyping import Float, Int
 from extract.errors import UserError
 from extract.store import ActivationStore
 from probes.annotations import Annotations
-from probes.concepts import Concept
 from probes.config import ProbeConfig
-from probes.frozen import Parts
-from probes.mmseqs import mmseqs_clusters
-from probes.rows import ProteinRows
+from probes.data.concepts import Concept
+from probes.data.rows import ProteinRows
+from probes.kinds.structures import Structures, read_structures
+from probes.protocols.frozen import Parts
+from probes.sources.mmseqs import mmseqs_clusters
 from probes.splits import PARTS, Split, read_clusters, split_proteins
-from probes.structures import Structures, read_structures
 from saejax.checkpoint import LoadedSAE, load_sae
 from saejax.evaluate import row_blocks
 from saejax.latent_store import LatentStore

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from extract.errors import UserError
-from probes.amino_acid_classes import PUBLISHED
 from probes.annotations import (
     Annotations,
     amino_acid_class_concepts,
     amino_acid_concepts,
     dssp_concepts,
 )
+from probes.data.amino_acid_classes import PUBLISHED
 from tests.probes.helpers import concept, flat_file_record, make_rows, write, yes
 
 SEQUENCE = "MKTAYIAKQR"

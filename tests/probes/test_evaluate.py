@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from Bio.Data.IUPACData import protein_letters_1to3
 
-from probes.concepts import IDENTITY
 from probes.config import ProbeConfig
+from probes.data.concepts import IDENTITY
 from probes.evaluate import ProbeResults, probe_run
-from probes.latent_table import MIN_CLUSTERS
-from probes.report import by_concept
+from probes.report.latent_table import MIN_CLUSTERS
+from probes.report.tables import by_concept
 from saejax.latent_store import LatentStore
 
 STRUCTURE = ["helix", "strand", "TRANSMEM"]
