@@ -6,9 +6,9 @@
 from probes.annotations import Annotations, Concept
 from probes.config import ProbeConfig
 from probes.evaluate import ProbeResults, probe_run
+from probes.fit.scores import RankScores, rank_scores
 from probes.logistic import LogisticFit, fit_logistic_1d, fit_logistic_dense
-from probes.pooling import pool
-from probes.scores import RankScores, rank_scores
+from probes.protocols.pooling import pool
 from probes.splits import Split, split_proteins
 
 __all__ = [

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 def main() -> None:
     """Parse the flags and probe, or make the page of an earlier probing again."""
     if sys.argv[1:2] == ["report"]:
-        from probes.page import PageConfig, write_page
+        from probes.report.page import PageConfig, write_page
 
         config = tyro.cli(PageConfig, prog="python -m probes report", args=sys.argv[2:])
         print(write_page(config.folder))
@@ -27,8 +27,8 @@ def _probe() -> None:
     """Probe, write tables and page, print the top list."""
     from probes.config import ProbeConfig
     from probes.evaluate import probe_run
-    from probes.page import write_page
-    from probes.report import check_out, top_list, write_results
+    from probes.report.page import write_page
+    from probes.report.tables import check_out, top_list, write_results
 
     config = tyro.cli(ProbeConfig, prog="python -m probes")
     check_out(config.folder)

@@ -1,26 +1,29 @@
 """What is known of every residue and protein: concepts, and where each is defined.
 
 Where nothing is known of a protein a concept is *undefined*, not negative. UniProtKB is read in
-``probes/uniprot.py``, a person's own labels in ``probes/own_labels.py``.
+``probes/sources/uniprot.py``, a person's own labels in ``probes/sources/own_labels.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from extract.alphabet import AMINO_ACIDS
 from extract.errors import UserError
-from probes.concepts import Concept, ConceptTable, Kind, ResidueConcept
-from probes.files import read_tsv
-from probes.formats import LABELS, UNIPROT, format_of
-from probes.own_labels import LabelFormat, own_concepts
-from probes.rows import ProteinRows
-from probes.source_report import SourceReport
-from probes.uniprot import UniprotFormat, uniprot_concepts
+from probes.data.amino_acid_classes import PUBLISHED
+from probes.data.concepts import Concept, ConceptTable, Kind, ResidueConcept
+from probes.data.rows import ProteinRows
+from probes.sources.files import read_tsv
+from probes.sources.formats import LABELS, UNIPROT, format_of
+from probes.sources.gene_ontology import GeneOntology
+from probes.sources.own_labels import LabelFormat, own_concepts
+from probes.sources.source_report import SourceReport
+from probes.sources.uniprot import UniprotFormat, uniprot_concepts
 
 __all__ = [
     "Annotations",
@@ -38,20 +41,6 @@ STRAND_STATES = "EB"
 """DSSP: extended strand and isolated bridge."""
 DSSP_STATES = frozenset("HGIEBTSPC-")
 """Legal letters; ``C`` and ``-`` stand for the program's blank."""
-
-AMINO_ACID_CLASSES = {
-    "hydrophobic": "ACFGHIKLMTVWY",
-    "polar": "DEHKNQRSTWY",
-    "small": "ACDGNPSTV",
-    "tiny": "AGS",
-    "aliphatic": "ILV",
-    "aromatic": "FHWY",
-    "positive": "HKR",
-    "negative": "DE",
-    "charged": "DEHKR",
-}
-"""The property table of Livingstone & Barton 1993 (CABIOS 9:745), after Taylor 1986 (J. Theor.
-Biol. 119:205); without proline, which is an amino acid."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +64,7 @@ class Annotations:
         swissprot: Path | None = None,
         uniprot: Iterable[Path] = (),
         labels: Iterable[Path] = (),
+        go_obo: Path | None = None,
     ) -> Annotations:
         """Amino-acid identity and class, and what the given files say.
 
@@ -85,6 +75,7 @@ class Annotations:
             swissprot: UniProt flat file, ``.dat[.gz]``.
             uniprot: UniProtKB flat files, JSON or TSV.
             labels: own labels, GFF3, BED or TSV.
+            go_obo: the Gene Ontology, to add the ancestors of UniProtKB's GO terms.
 
         Raises:
             UserError: a file is missing, damaged, inconsistent, of no known format, or matches no
@@ -104,10 +95,12 @@ class Annotations:
                 of_uniprot.append((path, found))
             elif found in LABELS:
                 own.append((path, found))
+        ontology = None if go_obo is None else GeneOntology.read(go_obo)
+        read_uniprot = partial(uniprot_concepts, ontology=ontology)
         concepts = [*amino_acid_concepts(rows), *amino_acid_class_concepts(rows)]
         reports: list[SourceReport] = []
         for files, read in (
-            (of_dssp, dssp_concepts), (of_uniprot, uniprot_concepts), (own, own_concepts)
+            (of_dssp, dssp_concepts), (of_uniprot, read_uniprot), (own, own_concepts)
         ):  # fmt: skip
             if files:
                 more, reported = read(rows, files)  # type: ignore[arg-type]
@@ -141,7 +134,7 @@ def amino_acid_class_concepts(rows: ProteinRows) -> list[Concept]:
     """One concept for each class of amino acids, defined everywhere."""
     return [
         ResidueConcept(name, "amino-acid class", letters, rows)
-        for name, letters in AMINO_ACID_CLASSES.items()
+        for name, letters in PUBLISHED.items()
     ]
 
 

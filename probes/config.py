@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from extract.errors import UserError
+from probes.protocols.pooling import Pooling
 
 Baseline = Literal["neurons", "principal components", "random dictionary", "shuffled labels"]
 Protocol = Literal["interplm", "interprot", "k-sparse", "families"]
@@ -33,9 +34,15 @@ class ProbeConfig:
     uniprot: tuple[Path, ...] = ()
     """More of UniProtKB: flat files, JSON or TSV downloads (TSV with the columns Entry and
     Sequence), plain or gzipped."""
+    go_obo: Path | None = None
+    """The Gene Ontology, go-basic.obo[.gz]: a protein with a GO term then also has all terms above
+    it (is_a, part_of). Without it, only the terms that its UniProtKB entry lists."""
     labels: tuple[Path, ...] = ()
     """Your own labels: GFF3, BED, or TSV with the columns id, label and start, end (of a stretch),
     or position (of a residue), or neither (of a protein). Positions count from 1; in BED from 0."""
+    structures: Path | None = None
+    """Folder with structures named after proteins, <id>.pdb[.gz] or <id>.cif[.gz]: tells which
+    latents fire on residues that touch. Other proteins may have none."""
     clusters: Literal["mmseqs"] | Path | None = None
     """Homology clusters: TSV[.gz] with columns id, cluster, a line for every protein; MMseqs2's
     _cluster.tsv; UniProt's ID mapping to UniRef50; or "mmseqs" to run MMseqs2 now."""
@@ -61,6 +68,9 @@ class ProbeConfig:
     """Positive residues a concept needs in each part for the k-sparse and dense probes."""
     min_positive_proteins: int = 5
     """Positive (and negative) proteins that a concept of proteins needs in each part."""
+    pooling: Pooling = "max"
+    """A protein's value of a latent, for concepts of proteins: its residues' largest, or their
+    mean, zeros included. Neurons and components, which have both signs, go by their mean."""
     baselines: tuple[Baseline, ...] = ("neurons", "principal components", "random dictionary",
                                        "shuffled labels")  # fmt: skip
     """What latents are compared with."""
@@ -70,6 +80,9 @@ class ProbeConfig:
     """A run on a parent with shuffled weights (``experiments/shuffled_parent.py``), to compare."""
     shuffled_activations: tuple[Path, ...] = ()
     """That parent's stores of the same proteins, in the order of --activations."""
+    label_gb: float = 2.0
+    """Labels held in memory at a time, in GB, a byte for each residue and concept. Where they are
+    more, concepts go in chunks, and each chunk reads the latents again; results are the same."""
     dense_rows: int = 2_000_000
     """Leave neurons and components out above this many residues: they are held in memory."""
     bootstrap: int = 1000
@@ -88,13 +101,14 @@ class ProbeConfig:
                 "--shuffled-run and --shuffled-activations go together: a run on a parent with "
                 "shuffled weights, and that parent's stores of the proteins in --activations"
             )
-        if not 0 < self.test_fraction < 1:
-            raise UserError(f"test_fraction ({self.test_fraction}) must be between 0 and 1")
-        if not 0 < self.validation_fraction < 1 - self.test_fraction:
+        if self.go_obo is not None and self.swissprot is None and not self.uniprot:
             raise UserError(
-                f"validation_fraction ({self.validation_fraction}) must be above 0 and leave "
-                f"something for training beside test_fraction ({self.test_fraction})"
+                f"--go-obo {self.go_obo} is for the GO terms of UniProtKB entries; give them with "
+                "--swissprot or --uniprot, too"
             )
+        if not self.label_gb > 0:
+            raise UserError(f"label_gb ({self.label_gb}) must be above 0")
+        self._check_fractions()
         if not self.activations:
             raise UserError("no --activations given; give at least one activation store")
         if self.clusters is None and not self.allow_random_split:
@@ -103,6 +117,20 @@ class ProbeConfig:
                 "every score; give a cluster file, or --clusters mmseqs, or say "
                 "--allow-random-split"
             )
+
+    def _check_fractions(self) -> None:
+        if not 0 < self.test_fraction < 1:
+            raise UserError(f"test_fraction ({self.test_fraction}) must be between 0 and 1")
+        if not 0 < self.validation_fraction < 1 - self.test_fraction:
+            raise UserError(
+                f"validation_fraction ({self.validation_fraction}) must be above 0 and leave "
+                f"something for training beside test_fraction ({self.test_fraction})"
+            )
+
+    @property
+    def label_bytes(self) -> int:
+        """``label_gb`` in bytes."""
+        return int(self.label_gb * 1e9)
 
     @property
     def folder(self) -> Path:

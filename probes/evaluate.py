@@ -1,8 +1,9 @@
 """``probe_run``: every protocol on the latents and on each baseline, and the tables they fill.
 
-Each protocol is a function of its own with its paper: ours in ``probes/frozen.py``, InterPLM's in
-``probes/interplm.py``, InterProt's in ``probes/interprot.py``, family-specific latents in
-``probes/families.py``, k-sparse and dense probes in ``probes/multi.py``.
+Each protocol is a function of its own with its paper: ours in ``probes/protocols/frozen.py``,
+InterPLM's in ``probes/protocols/interplm.py``, InterProt's in ``probes/protocols/interprot.py``,
+family-specific latents in ``probes/protocols/families.py``, k-sparse and dense probes in
+``probes/protocols/multi.py``.
 """
 
 from __future__ import annotations
@@ -17,22 +18,22 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from probes.baselines import shuffled_labels
-from probes.concepts import IDENTITY, Concept
 from probes.config import ProbeConfig
-from probes.families import family_specific
-from probes.feature_sets import LATENTS, feature_sets
-from probes.features import Features
-from probes.frames import records
-from probes.frozen import frozen
+from probes.data.concepts import IDENTITY, Concept
+from probes.data.features import Features
+from probes.data.frames import records
 from probes.inputs import Inputs, groups
-from probes.interplm import interplm
-from probes.interprot import interprot
-from probes.latent_table import latent_table
-from probes.pooled import pooled_concept, pooled_features, protein_parts
-from probes.precise_tables import precise_tables
-from probes.sparse_probes import sparse_probes
-from probes.summary import provenance
+from probes.protocols.baselines import shuffled_labels
+from probes.protocols.families import family_specific
+from probes.protocols.feature_sets import LATENTS, feature_sets
+from probes.protocols.frozen import frozen
+from probes.protocols.interplm import interplm
+from probes.protocols.interprot import interprot
+from probes.protocols.pooled import pooled_concept, pooled_features, pooling_of, protein_parts
+from probes.protocols.precise_tables import precise_tables
+from probes.protocols.sparse_probes import sparse_probes
+from probes.report.latent_table import latent_tables
+from probes.report.summary import provenance
 
 FOUND_ABOVE = 0.5
 """F1 on validation and on test of a concept that counts as found, as InterPLM has it; ours also
@@ -69,6 +70,8 @@ class ProbeResults:
     """Predicted and observed share of positives of each concept's latent, on test."""
     latents: pd.DataFrame
     """One row per latent: its kind, its best annotation with intervals."""
+    logos: pd.DataFrame
+    """Latents × positions: which residues lie around where a latent fires."""
     split: pd.DataFrame
     """id, cluster, part."""
     summary: dict[str, Any]
@@ -105,7 +108,7 @@ def probe_run(config: ProbeConfig) -> ProbeResults:
         precise, coverage = precise_tables(inputs)
         sparse = sparse_probes(inputs) if "k-sparse" in config.protocols else pd.DataFrame()
         associations = _joined(tables.associations)
-        latents = latent_table(inputs, associations)
+        latents, logos = latent_tables(inputs, associations)
     return ProbeResults(
         best=_joined(tables.best),
         associations=associations,
@@ -118,6 +121,7 @@ def probe_run(config: ProbeConfig) -> ProbeResults:
         coverage=coverage,
         calibration=_joined(tables.calibration),
         latents=latents,
+        logos=logos,
         split=inputs.split.table(),
         summary=provenance(inputs),
         folder=config.folder,
@@ -173,34 +177,37 @@ def _frozen(
         done = frozen(
             features, members, inputs.parts(members), either_sign=dense,
             n_draws=inputs.config.bootstrap, seed=inputs.config.seed,
+            max_label_bytes=inputs.config.label_bytes,
         )  # fmt: skip
         best.append(done.best)
         if name == LATENTS:
             tables.associations.append(done.pairs)
             tables.calibration.append(done.calibration)
     table = _joined(best)
-    tables.best.append(_named(table, features=name))
+    tables.best.append(_named(table.assign(pooling=""), features=name))
     tables.found.append(_count_found("frozen", name, table))
 
 
 def _frozen_of_proteins(
     inputs: Inputs, features: Features, tables: _Collected, dense: bool
 ) -> None:
-    """Our protocol on concepts of proteins: a protein's value is its residues' largest."""
+    """Our protocol on concepts of proteins: a protein's value is that of its residues pooled."""
     if not inputs.protein_concepts:
         return
-    pooled = pooled_features(features, inputs.rows)
+    how = pooling_of(features, inputs.config.pooling)
+    pooled = pooled_features(features, inputs.rows, how)
     best = []
     for members in _bar(list(groups(inputs.protein_concepts)), f"proteins: {features.name}"):
         done = frozen(
             pooled, [pooled_concept(c, inputs.rows) for c in members],
             protein_parts(members[0], inputs.split), either_sign=dense,
             n_draws=inputs.config.bootstrap, seed=inputs.config.seed,
+            max_label_bytes=inputs.config.label_bytes,
         )  # fmt: skip
         best.append(done.best)
         if features.name == LATENTS:
             tables.associations.append(done.pairs)
-    tables.best.append(_named(_joined(best), features=features.name))
+    tables.best.append(_named(_joined(best).assign(pooling=how), features=features.name))
     tables.found.append(_count_found("frozen, proteins", features.name, _joined(best)))
 
 
@@ -221,7 +228,10 @@ def _interplm(inputs: Inputs, features: Features, tables: _Collected) -> None:
     total: dict[str, int] = defaultdict(int)
     for members in groups([c for c in inputs.concepts if c.kind not in IDENTITY]):
         parts = inputs.parts(members)
-        done = interplm(features, members, parts.validation, parts.test)
+        done = interplm(
+            features, members, parts.validation, parts.test,
+            max_label_bytes=inputs.config.label_bytes,
+        )  # fmt: skip
         for key, n in done.summary().items():
             total[key] += n
         kept = pd.concat([done.found(), done.found("f1_test_repicked")])

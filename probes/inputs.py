@@ -14,11 +14,12 @@ from jaxtyping import Float, Int
 from extract.errors import UserError
 from extract.store import ActivationStore
 from probes.annotations import Annotations
-from probes.concepts import Concept
 from probes.config import ProbeConfig
-from probes.frozen import Parts
-from probes.mmseqs import mmseqs_clusters
-from probes.rows import ProteinRows
+from probes.data.concepts import Concept
+from probes.data.rows import ProteinRows
+from probes.kinds.structures import Structures, read_structures
+from probes.protocols.frozen import Parts
+from probes.sources.mmseqs import mmseqs_clusters
 from probes.splits import PARTS, Split, read_clusters, split_proteins
 from saejax.checkpoint import LoadedSAE, load_sae
 from saejax.evaluate import row_blocks
@@ -61,6 +62,8 @@ class Inputs:
     """The same of proteins."""
     skipped: Sequence[Skipped]
     """The others."""
+    structures: Structures | None = None
+    """Coordinates of some of the proteins."""
 
     @classmethod
     def of(cls, config: ProbeConfig) -> Inputs:
@@ -78,14 +81,17 @@ class Inputs:
         split = split_of(config, rows)
         annotations = Annotations.load(
             rows, dssp=config.dssp, swissprot=config.swissprot, uniprot=config.uniprot,
-            labels=config.labels,
+            labels=config.labels, go_obo=config.go_obo,
         )  # fmt: skip
+        structures = None
+        if config.structures is not None:
+            structures = read_structures(config.structures, rows)
         kept, skipped = enough(annotations.concepts, rows, split, config)
         latents = LatentStore.build(loaded, stores, config.folder / "latents")
         return cls(
             config, loaded, stores, rows, latents, annotations, split,
             [c for c in kept if c.level == "residue"], [c for c in kept if c.level == "protein"],
-            skipped,
+            skipped, structures,
         )  # fmt: skip
 
     @cached_property

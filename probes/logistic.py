@@ -9,9 +9,9 @@ which is scikit-learn's ``LogisticRegression(C=1 / l2)`` on that column alone, w
 
 Only ``Σ_i c_i y_i z_i`` and ``Σ_i c_i y_i`` depend on the labels: sums over positive entries. The
 rest are sums of smooth functions of w z_i + b, for which a few nodes stand for the entries
-(``probes/nodes.py``; more of them the larger |w|, the entries themselves where those are fewer) and
-one node for all rows with z = 0. Newton's method (``probes/newton.py``) runs on the nodes, in
-batches of pairs, float64 throughout.
+(``probes/fit/nodes.py``; more of them the larger |w|, the entries themselves where those are fewer)
+and one node for all rows with z = 0. Newton's method (``probes/fit/newton.py``) runs on the nodes,
+in batches of pairs, float64 throughout.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from tqdm import tqdm
 
-from probes.block_fit import BlockFit
-from probes.blocks import pair_blocks
+from probes.fit.block_fit import BlockFit
+from probes.fit.blocks import pair_blocks
 from saejax.latents import LatentColumns
 
 DENSE_ENTRIES = 1 << 21

@@ -15,9 +15,9 @@ from jaxtyping import Bool, Int8
 
 from extract.errors import UserError
 from extract.files import open_text
-from probes.concepts import Concept
-from probes.files import read_table
-from probes.rows import ProteinRows
+from probes.data.concepts import Concept
+from probes.data.rows import ProteinRows
+from probes.sources.files import read_table
 
 PartName = Literal["train", "validation", "test"]
 PARTS: tuple[PartName, ...] = ("train", "validation", "test")

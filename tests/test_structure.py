@@ -1,7 +1,9 @@
 """Rules of the tree that imports must keep."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -31,3 +33,18 @@ def test_training_never_loads_torch(module):
 )
 def test_imports_point_one_way(module, upstream):
     assert not upstream & loaded_after(f"import {module}")
+
+
+@pytest.mark.parametrize(
+    ("package", "allowed"),
+    [
+        ("data", ()),
+        ("sources", ("data", "splits")),
+        ("fit", ("data",)),
+        ("kinds", ("data", "sources")),
+    ],
+)
+def test_imports_inside_probes_point_one_way(package, allowed):
+    for path in (Path(__file__).parents[1] / "probes" / package).glob("*.py"):
+        found = set(re.findall(r"(?:from|import) probes\.(\w+)", path.read_text()))
+        assert found <= {package, *allowed}, path.name

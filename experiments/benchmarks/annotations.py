@@ -39,10 +39,10 @@ from extract.errors import UserError, run_cli
 from extract.fasta import Protein
 from extract.files import versions, write_json_atomically
 from probes.annotations import Annotations
-from probes.feature_names import FEATURE_TYPES
-from probes.rows import ProteinRows
-from probes.swissprot import read_flat_file
-from probes.uniprot import Entry, UniprotFormat
+from probes.data.rows import ProteinRows
+from probes.sources.feature_names import FEATURE_TYPES
+from probes.sources.swissprot import read_flat_file
+from probes.sources.uniprot import Entry, UniprotFormat
 
 log = logging.getLogger(__name__)
 

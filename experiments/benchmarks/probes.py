@@ -34,8 +34,8 @@ from experiments.benchmarks.probe_data import make_labels, make_latents
 from experiments.benchmarks.probe_loop import dense, fit_by_sklearn, scores_by_sklearn, timed
 from extract.errors import UserError, run_cli
 from extract.files import write_atomically, write_json_atomically
+from probes.fit.scores import RankScores, rank_scores, restrict
 from probes.logistic import LogisticFit, fit_logistic_1d
-from probes.scores import RankScores, rank_scores, restrict
 from saejax.latents import LatentColumns
 
 COEFFICIENT_AGREEMENT = 1e-4

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from probes.plots import to_svg
+from probes.report.plots import to_svg
 
 BLUE, ORANGE, GREY, GREEN = "#0072B2", "#D55E00", "#8A8A8A", "#009E73"
 """Okabe & Ito's colours, told apart with any colour vision."""

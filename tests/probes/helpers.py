@@ -7,8 +7,8 @@ import numpy as np
 
 from extract.alphabet import residue_tokens
 from extract.fasta import Protein
-from probes.concepts import Concept, Level
-from probes.rows import ProteinRows
+from probes.data.concepts import Concept, Level
+from probes.data.rows import ProteinRows
 from saejax.latents import StoreLatents
 
 

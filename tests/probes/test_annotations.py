@@ -7,12 +7,12 @@ import pytest
 
 from extract.errors import UserError
 from probes.annotations import (
-    AMINO_ACID_CLASSES,
     Annotations,
     amino_acid_class_concepts,
     amino_acid_concepts,
     dssp_concepts,
 )
+from probes.data.amino_acid_classes import PUBLISHED
 from tests.probes.helpers import concept, flat_file_record, make_rows, write, yes
 
 SEQUENCE = "MKTAYIAKQR"
@@ -43,7 +43,7 @@ def test_amino_acid_classes():
     assert yes(concepts, "aromatic", rows) == [0, 1, 8]
     assert yes(concepts, "positive", rows) == [2, 6, 7, 8]
     assert yes(concepts, "negative", rows) == [4, 5]
-    assert set(AMINO_ACID_CLASSES["charged"]) == set("DEHKR")
+    assert set(PUBLISHED["charged"]) == set("DEHKR")
     assert concept(concepts, "charged").spans.tolist() == [[2, 3], [4, 9]]
 
 

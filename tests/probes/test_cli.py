@@ -1,6 +1,7 @@
 """``python -m probes``: its files, and one line with status 2 for every mistake."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from extract.alphabet import AMINO_ACIDS
 from extract.errors import run_cli
 from probes.__main__ import main
 from tests.helpers import make_store, random_proteins, tiny_esm2
@@ -18,8 +20,8 @@ ROOT = Path(__file__).parents[2]
 FILES = {
     "associations.parquet", "best.csv", "calibration.csv", "coverage.csv", "families.csv",
     "found.csv", "interplm.parquet", "interprot.csv", "latents", "latents.csv", "latents.parquet",
-    "precise_latents.csv", "probes.csv", "probes.parquet", "report.html", "sparse_probes.csv",
-    "split.csv", "summary.json",
+    "logos.parquet", "precise_latents.csv", "probes.csv", "probes.parquet", "report.html",
+    "sparse_probes.csv", "split.csv", "summary.json",
 }  # fmt: skip
 
 
@@ -81,6 +83,7 @@ def test_tables_and_top_list(monkeypatch, capsys, command):
     before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
     call(monkeypatch, command)  # once more, over its own output
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+    logos_of_confirmed(monkeypatch, out)
 
 
 def test_the_page_again(monkeypatch, capsys, command, tmp_path):
@@ -99,6 +102,27 @@ def test_the_page_again(monkeypatch, capsys, command, tmp_path):
             run_cli(main)
         assert stop.value.code == 2
         assert words in capsys.readouterr().err
+
+
+def logos_of_confirmed(monkeypatch, out):
+    """Every confirmed latent shown has its logo, drawn from the table; nothing is loaded."""
+    latents = pd.read_csv(out / "latents.csv")
+    latents["confirmed"] = latents["concept"].notna()
+    latents.to_csv(out / "latents.csv", index=False)
+    monkeypatch.setattr(sys, "argv", ["probes", "report", str(out)])
+    run_cli(main)
+    html = (out / "report.html").read_text()
+    shown = {int(n) for n in re.findall(r"around the firing of latent (\d+)<", html)}
+    assert shown == {int(n) for n in re.findall(r"<b>Latent (\d+)</b>", html)}
+    assert len(shown) >= 3
+    assert shown <= set(latents.dropna(subset="concept")["latent"])
+    assert set(re.findall(r'href="(#aa-.)"', html)) <= {f"#aa-{a}" for a in AMINO_ACIDS}
+    assert not re.search(r'(src|href)="(?!#)', html.replace('xlink:href="#', ""))
+    (out / "logos.parquet").unlink()
+    run_cli(main)
+    html = (out / "report.html").read_text()
+    assert "These tables were made before logos were kept" in html
+    assert "around the firing of latent" not in html
 
 
 def test_a_random_split_is_said(monkeypatch, capsys, command):

@@ -1,28 +1,63 @@
 """The whole run on a tiny store, and what its tables say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+from Bio.Data.IUPACData import protein_letters_1to3
 
-from probes.concepts import IDENTITY
 from probes.config import ProbeConfig
+from probes.data.concepts import IDENTITY
 from probes.evaluate import ProbeResults, probe_run
-from probes.latent_table import MIN_CLUSTERS
-from probes.report import by_concept
+from probes.report.latent_table import MIN_CLUSTERS
+from probes.report.tables import by_concept
 from saejax.latent_store import LatentStore
 
 STRUCTURE = ["helix", "strand", "TRANSMEM"]
 
 
-@pytest.fixture(scope="module", name="results")
-def fixture_results(tiny_run, tiny_store, sources, tmp_path_factory) -> ProbeResults:
-    """Every protocol and baseline."""
-    config = ProbeConfig(
+def coil(sequence):
+    """A PDB file of Cα atoms on a tight coil, so that many residues touch."""
+    lines = []
+    for i, letter in enumerate(sequence, start=1):
+        x, y = 4 * np.cos(i), 4 * np.sin(i)
+        name = protein_letters_1to3[letter].upper()
+        lines.append(
+            f"ATOM  {i:5d}  CA  {name} A{i:4d}    {x:8.3f}{y:8.3f}{i / 2:8.3f}  1.00  0.00"
+        )
+    return "\n".join([*lines, "END", ""])
+
+
+@pytest.fixture(scope="module", name="config")
+def fixture_config(tiny_run, tiny_store, sources, tmp_path_factory) -> ProbeConfig:
+    """Every protocol and baseline, with structures of ten proteins."""
+    structures = tmp_path_factory.mktemp("structures")
+    for protein in tiny_store.proteins[:10]:
+        (structures / f"{protein.id}.pdb").write_text(coil(protein.sequence))
+    return ProbeConfig(
         tiny_run, (tiny_store.folder,), **sources, min_positives=10, min_fires=20, min_proteins=3,
         sparse_min_positives=20, seed=1, sparse_k=(1, 4), bootstrap=50,
-        out=tmp_path_factory.mktemp("probes") / "out",
+        out=tmp_path_factory.mktemp("probes") / "out", structures=structures,
     )  # fmt: skip
+
+
+@pytest.fixture(scope="module", name="results")
+def fixture_results(config) -> ProbeResults:
     return probe_run(config)
+
+
+def test_chunks_of_concepts_change_nothing(config, results, tmp_path):
+    """One concept at a time: numbers are the same, fits to what their grouping rounds."""
+    config = replace(config, out=tmp_path / "out", label_gb=1e-9, baselines=())
+    again = probe_run(config)
+    for name in ("best", "interplm", "associations", "calibration", "latents", "precise_latents"):
+        whole = getattr(results, name)
+        if name in ("best", "interplm"):
+            whole = whole[whole["features"] == "latents"].reset_index(drop=True)
+        of_fits = name in ("best", "associations", "calibration")
+        rtol = 1e-12 if of_fits else 0.0
+        pd.testing.assert_frame_equal(getattr(again, name), whole, rtol=rtol, atol=rtol)
 
 
 def test_every_concept_on_every_set_of_features(results):
@@ -75,6 +110,16 @@ def test_one_row_for_every_latent(results):
     beyond = named["precision_low"] > named["expected_neighbours"]
     assert (named["confirmed"] == beyond & (named["n_clusters_test"] >= MIN_CLUSTERS)).all()
     assert named["confirmed"].mean() < 0.2  # labels that a random parent cannot know
+
+
+def test_structures_say_which_residues_touch(results):
+    """Some pairs on a coil do; latents of a random parent prefer none of them."""
+    pairs = results.latents["contact_pairs"].to_numpy()
+    assert (pairs > 0).sum() > 32
+    enough = results.latents[pairs > 200]
+    assert ((enough["contact_share"] > 0.05) & (enough["contact_share"] < 0.5)).all()
+    assert enough["contact_enrichment"].mean() == pytest.approx(1, abs=0.2)
+    assert results.summary["n_structures"] == 10
 
 
 def test_summary_and_split(results):

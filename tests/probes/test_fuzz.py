@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from extract.errors import UserError
 from probes.annotations import Annotations
-from probes.concepts import Concept
+from probes.data.concepts import Concept
 from probes.splits import read_clusters
 from tests.probes.helpers import make_rows, write
 from tests.probes.uniprot_files import FEATURES, SEQUENCE, flat_entry, json_entry, tsv

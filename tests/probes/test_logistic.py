@@ -8,12 +8,12 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-import probes.block_fit as block_fit
-import probes.blocks as blocks
+import probes.fit.block_fit as block_fit
+import probes.fit.blocks as blocks
 import probes.logistic as logistic
-from probes.bisection import fit_by_bisection
+from probes.fit.bisection import fit_by_bisection
+from probes.fit.nodes import REACH, Bins
 from probes.logistic import LogisticFit, fit_logistic_1d, fit_logistic_dense
-from probes.nodes import REACH, Bins
 from tests.probes.helpers import columns_of
 
 

@@ -8,8 +8,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from extract.errors import UserError
-from probes.concepts import ConceptTable
 from probes.config import ProbeConfig
+from probes.data.concepts import ConceptTable
 from probes.splits import read_clusters, split_proteins
 from tests.probes.helpers import make_rows, write
 

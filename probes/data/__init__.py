@@ -1,0 +1,1 @@
+"""What is probed: rows, concepts and features, and the forms they are worked on in."""

@@ -1,0 +1,1 @@
+"""Every latent against every concept at once: fits, ranks, scores and tests."""

@@ -1,0 +1,1 @@
+"""What kind of latent is it? Patterns of firing, logos, contacts."""

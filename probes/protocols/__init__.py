@@ -1,0 +1,1 @@
+"""How latents are chosen and scored, one file for each protocol, and their controls."""

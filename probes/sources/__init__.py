@@ -1,0 +1,1 @@
+"""Annotation, structure and cluster files, read into concepts."""

@@ -1,0 +1,33 @@
+"""Which latents the page shows with their logos."""
+
+import pandas as pd
+
+from probes.report.page import LOGOS_OF_A_CONCEPT, SHOWN_LOGOS, _cards
+
+
+def named_latents(concepts):
+    """Confirmed latents, best first, and an unconfirmed one that is better than all."""
+    confirmed = [True] * len(concepts)
+    return pd.DataFrame({"latent": range(-1, len(concepts)), "concept": ["c0", *concepts],
+                         "confirmed": [False, *confirmed]})  # fmt: skip
+
+
+def test_every_concept_has_its_turn(tmp_path):
+    """Rare concepts are not crowded out by one that most latents are of."""
+    cards = _cards(named_latents(["helix"] * 40 + ["strand"] * 3 + ["TRANSMEM"]), tmp_path / "none")
+    shown = {card["concept"]: [row["latent"] for row in card["latents"]] for card in cards}
+    assert shown == {"helix": list(range(LOGOS_OF_A_CONCEPT)), "strand": [40, 41, 42],
+                     "TRANSMEM": [43]}  # fmt: skip
+    assert [card["n_confirmed"] for card in cards] == [40, 3, 1]
+
+
+def test_the_page_stays_small(tmp_path):
+    """With many concepts, the first of each comes before the second of any."""
+    cards = _cards(named_latents([f"c{i // 3}" for i in range(3 * 40)]), tmp_path / "none")
+    assert sum(len(card["latents"]) for card in cards) == SHOWN_LOGOS
+    assert [len(card["latents"]) for card in cards] == [2] * 20 + [1] * 20
+
+
+def test_no_confirmed_latent(tmp_path):
+    assert _cards(named_latents([]), tmp_path / "none") == []
+    assert _cards(pd.DataFrame({"latent": [], "enriched": []}), tmp_path / "none") == []
