@@ -41,8 +41,8 @@ from extract.selection import read_fasta
 
 if TYPE_CHECKING:
     from extract.plm import ProteinLM
-    from probes.concepts import Concept
-    from probes.rows import ProteinRows
+    from probes.data.concepts import Concept
+    from probes.data.rows import ProteinRows
     from steering.benchmark import Target
     from steering.concept_probe import ConceptProbe
 
@@ -136,7 +136,7 @@ def read_labels(
     """Annotations of the proteins."""
     from extract.alphabet import residue_tokens
     from probes.annotations import Annotations
-    from probes.rows import ProteinRows
+    from probes.data.rows import ProteinRows
 
     tokens = np.concatenate([residue_tokens(p.sequence) for p in proteins])
     rows = ProteinRows(proteins, tokens)
