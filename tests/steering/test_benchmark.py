@@ -80,7 +80,7 @@ def test_an_amino_acid_latent_that_writes_it_succeeds(tiny: ESM2, writer: TorchS
     assert found.effect.low > 0.1
     assert found.success_equal_norm == 1.0
     assert found.facts["maximum"] == 1.0
-    assert found.facts["kl"] > 0
+    assert float(found.facts["kl"]) > 0
     row = row_of(found)
     assert row["n_proteins"] == 3
     assert row["success"] == found.success.mean

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from extract.errors import UserError
 from extract.esm import ESM2
-from steering.changes import change_of
+from steering.changes import ErrorTerm, change_of
 from steering.edits import Edit, EditRequest, Residues, Where, parse_edits, parse_where
 from steering.torch_sae import TorchSAE
 
@@ -92,6 +92,7 @@ def test_operations_by_hand() -> None:
 
 def test_where_by_hand(tiny: ESM2) -> None:
     tokens = tiny.tokenize(SEQUENCES)
+    assert tiny.mask_token is not None
     tokens.ids[[1, 13]] = tiny.mask_token  # residue 1 of the first two
     residues = Residues(tokens, tiny.mask_token)
     assert residues.position.tolist() == [*range(10), *range(5), *range(5)]
@@ -112,7 +113,7 @@ def test_where_by_hand(tiny: ESM2) -> None:
         Residues(tokens, None).chosen(Where("masked"), z)
 
 
-def change(tiny: ESM2, sae: TorchSAE, *edits: Edit, error_term="keep"):
+def change(tiny: ESM2, sae: TorchSAE, *edits: Edit, error_term: ErrorTerm = "keep"):
     tokens = tiny.tokenize(SEQUENCES)
     residues = Residues(tokens, tiny.mask_token)
     x = tiny.residual(tokens, sae.site)[residues.rows]

@@ -136,6 +136,7 @@ def test_masked_residues_are_hidden_in_both_passes(tiny: ESM2, sae) -> None:
     edits = [Edit(3, "set", 2.5, Where("masked"))]
     effect = sequence_effect(tiny, sae, SEQUENCE, edits, masked=[2, 5])
     tokens = tiny.tokenize([SEQUENCE])
+    assert tiny.mask_token is not None
     tokens.ids[[3, 6]] = tiny.mask_token
     base, steered = tiny.logits(tokens), steered_logits(tiny, sae, tokens, edits)
     expected = delta_log_p(base, steered, AMINO_ACID_TOKENS)[1:-1]
