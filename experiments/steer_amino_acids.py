@@ -17,17 +17,19 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import tyro
 
-from extract.alphabet import AMINO_ACIDS
 from extract.errors import UserError, run_cli
 from extract.fasta import Protein
 from extract.files import read_json, write_atomically, write_json_atomically
 from extract.store import ActivationStore
+
+if TYPE_CHECKING:
+    from steering.sweep import DoseResponse
 
 log = logging.getLogger(__name__)
 
@@ -110,11 +112,12 @@ def steer_all(config: AminoAcidConfig) -> pd.DataFrame:
             loaded.latent_frequency, latent, config.n_controls, seed=config.seed,
             exclude=sorted(set(latents.values()) - {latent}),
         )  # fmt: skip
-        edits = [Edit(latent, "set", s, Where("masked")) for s in (0.0, value)]
-        effect = dose_response(model, sae, batches, edits, n_proteins=len(proteins),
-                               control_latents=controls.tolist(), extra_norms=(),
-                               seed=config.seed)  # fmt: skip
-        rows.append(_row(config, amino_acid, latent, value, effect))
+        set_to, zero = (Edit(latent, "set", v, Where("masked")) for v in (value, 0.0))
+        steered = dose_response(model, sae, batches, [set_to], n_proteins=len(proteins),
+                                control_latents=controls.tolist(), extra_norms=(),
+                                seed=config.seed)  # fmt: skip
+        zeroed = dose_response(model, sae, batches, [zero], n_proteins=len(proteins))
+        rows.append(_row(config, amino_acid, latent, value, steered, zeroed))
         log.info("%s: latent %d = %.2f raises log p by %.2f nats (matched random latents %+.2f)",
                  amino_acid, latent, value, rows[-1]["delta_log_p"],
                  rows[-1]["control_mean"])  # fmt: skip
@@ -122,12 +125,18 @@ def steer_all(config: AminoAcidConfig) -> pd.DataFrame:
 
 
 def _row(
-    config: AminoAcidConfig, amino_acid: str, latent: int, value: float, effect: Any
+    config: AminoAcidConfig,
+    amino_acid: str,
+    latent: int,
+    value: float,
+    effect: DoseResponse,
+    zeroed: DoseResponse,
 ) -> dict[str, Any]:
     from steering.controls import bootstrap_mean
+    from steering.success import amino_acid_readout
 
-    target, *controls = effect.delta_log_p[:, :, :, AMINO_ACIDS.index(amino_acid)]
-    zeroed, target, controls = target[0], target[1], np.stack(controls)[:, 1]
+    target, *rest = amino_acid_readout(effect, amino_acid)[:, 0]
+    controls = np.stack(rest)
     raised = bootstrap_mean(target, seed=config.seed)
     excess = bootstrap_mean(target - controls.mean(axis=0), seed=config.seed)
     per_control = np.nanmean(controls, axis=1)
@@ -145,10 +154,10 @@ def _row(
         "excess_low": excess.low,
         "excess_high": excess.high,
         "frac_proteins_above_all_controls": float(np.nanmean(target > controls.max(axis=0))),
-        "zeroed_delta_log_p": float(np.nanmean(zeroed)),
-        "kl": float(np.nanmean(effect.kl[0, 1])),
-        "control_kl": float(np.nanmean(effect.kl[1:, 1])),
-        "relative_norm": float(np.nanmean(effect.relative_norm[1])),
+        "zeroed_delta_log_p": float(np.nanmean(amino_acid_readout(zeroed, amino_acid)[0, 0])),
+        "kl": float(np.nanmean(effect.kl[0, 0])),
+        "control_kl": float(np.nanmean(effect.kl[1:, 0])),
+        "relative_norm": float(np.nanmean(effect.relative_norm[0])),
         "n_masked": int(effect.n_read.sum()),
         "n_proteins": len(target),
         "control_latents": " ".join(map(str, effect.control_latents)),
