@@ -258,12 +258,6 @@ class TrainConfig:
                 f"--k-start goes with {', '.join(WITH_K)}, not with {d.architecture}, whose "
                 "sparsity comes from --sparsity"
             )
-        usual = preset_values(self.preset, self.source).get("k", Dictionary.k)
-        if d.architecture not in WITH_K and d.k != usual:
-            raise UserError(
-                f"--k goes with {', '.join(WITH_K)}, not with {d.architecture}, whose sparsity "
-                f"comes from --sparsity{' or --target-l0' * (d.architecture == 'jumprelu')}"
-            )
         if d.architecture not in WITH_K and recipe.encoder_norm != 1.0:
             raise UserError(
                 f"--encoder-norm goes with {', '.join(WITH_K)}, not with {d.architecture}, which "

@@ -11,9 +11,9 @@ from jaxtyping import Float
 
 from extract.errors import UserError
 from saejax.data import ActivationBatches, RowStore
-from saejax.presets import PRESETS
+from saejax.presets import PRESETS, preset_values
 from saejax.sae_config import WITH_K
-from saejax.settings import Recipe
+from saejax.settings import Dictionary, Recipe
 
 if TYPE_CHECKING:
     from saejax.config import TrainConfig
@@ -155,9 +155,22 @@ def norms_of(
 def recipe_warnings(config: TrainConfig, d_model: int, n_steps: int) -> list[str]:
     """What in a recipe cannot work, or is unlikely to, each with the remedy."""
     return [
+        *_unused_warnings(config),
         *_size_warnings(config, d_model),
         *_rate_warnings(config),
         *_length_warnings(config, n_steps),
+    ]
+
+
+def _unused_warnings(config: TrainConfig) -> list[str]:
+    d = config.dictionary
+    usual = preset_values(config.preset, config.source).get("k", Dictionary.k)
+    if d.architecture in WITH_K or d.k == usual:
+        return []
+    other = " or --target-l0" * (d.architecture == "jumprelu")
+    return [
+        f"k ({d.k}) is not used by {d.architecture}, whose sparsity comes from --sparsity{other}; "
+        "leave --k away"
     ]
 
 

@@ -185,7 +185,8 @@ def test_activations_that_are_not_finite_are_refused_before_any_work(
 
 
 @pytest.mark.parametrize("architecture", ["relu", "gated", "jumprelu"])
-def test_k_is_refused_where_it_would_be_ignored(architecture):
-    with pytest.raises(UserError, match=f"--k goes with topk, .*not with {architecture}"):
-        config_of(architecture=architecture, k=8)
-    assert config_of(architecture=architecture, preset="demo").dictionary.k == 40  # the preset's
+def test_a_k_that_is_not_used_is_warned_of(architecture):
+    (found,) = recipe_warnings(config_of(architecture=architecture, k=8), 16, LONG)
+    assert found.startswith(f"k (8) is not used by {architecture}, ")
+    for settings in ({"architecture": architecture}, {"k": 8}):
+        assert not any("not used" in w for w in recipe_warnings(config_of(**settings), 64, LONG))
