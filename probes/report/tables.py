@@ -31,7 +31,7 @@ SCORES = {
     "f1_test_low": "f1_low", "f1_test_high": "f1_high", "precision_test": "precision",
     "recall_test": "recall", "recall_occurrences": "recall_occurrences",
     "auroc_test": "auroc", "average_precision_test": "average_precision",
-    "n_called_test": "n_predicted", "q": "q", "pooling": "pooling",
+    "n_called_test": "n_predicted", "p": "p", "q": "q", "found": "found", "pooling": "pooling",
 }  # fmt: skip
 """Columns of ``best`` and what follows the prefix."""
 
@@ -69,7 +69,7 @@ def by_concept(best: pd.DataFrame) -> pd.DataFrame:
     test part, ``latent_f1_select`` of the validation part that chose.
     """
     shared = ["base_rate", "f1_all_positive", "n_positive_train", "n_positive_validation",
-              "n_positive_test", "n_clusters_test", "n_occurrences_test"]  # fmt: skip
+              "n_positive_test", "n_clusters_test", "q_least", "n_occurrences_test"]  # fmt: skip
     first = where(best, best["features"] == best["features"].iloc[0])
     table = pd.DataFrame(first[["concept", "kind", *shared]]).set_index("concept")
     for features, prefix in PREFIX.items():
