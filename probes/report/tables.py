@@ -13,6 +13,7 @@ from probes.config import ProbeConfig
 from probes.data.frames import records, where
 from probes.evaluate import ProbeResults
 from probes.protocols.found import FAMILIES, MAX_Q, family_of
+from probes.report.headers import HEADERS
 from probes.report.latent_table import MIN_CLUSTERS
 from probes.report.summary import difference, settings
 
@@ -72,6 +73,9 @@ def write_results(results: ProbeResults, folder: Path) -> None:
     (folder / SUMMARY).unlink(missing_ok=True)
     wide = by_concept(results.best)
     tables = {name: getattr(results, name) for name in CSV + PARQUET} | {"probes": wide}
+    for name, columns in HEADERS.items():
+        if tables[name].empty:
+            tables[name] = pd.DataFrame(columns=pd.Index(columns))
     for name in ("probes", *CSV):
         _write(tables[name], folder / f"{name}.csv")
     for name in ("probes", *PARQUET):
@@ -155,7 +159,7 @@ def _found_lines(results: ProbeResults) -> list[str]:
             f"{row['protocol']:<20} {row['features']:<22} {row['concepts_found']:>5.0f} of "
             f"{row['concepts_tested']:.0f}{_by_family(row)}"
         )
-    return [*lines, *out_of_reach(results.best)]
+    return [*lines, *out_of_reach(by_concept(results.best))]
 
 
 def _by_family(row: dict[str, Any]) -> str:
@@ -168,17 +172,20 @@ def _by_family(row: dict[str, Any]) -> str:
     return f" ({', '.join(words)})" if words else ""
 
 
-def out_of_reach(best: pd.DataFrame) -> list[str]:
-    """Concepts whose test clusters are too few for any feature to be found, if there are some."""
-    first = where(best, best["features"] == best["features"].iloc[0])
-    lost = records(where(first, first["q_least"] >= MAX_Q))
+def out_of_reach(probes: pd.DataFrame) -> list[str]:
+    """Concepts whose test clusters are too few for any feature to be found, if there are some.
+
+    Args:
+        probes: of :func:`by_concept`.
+    """
+    lost = records(where(probes, probes["q_least"] >= MAX_Q))
     if not lost:
         return []
     names = ", ".join(f"{row['concept']} ({row['n_clusters_test']:.0f})" for row in lost[:12])
     more = f" and {len(lost) - 12} more" if len(lost) > 12 else ""
     return [
         f"WARNING: {len(lost)} concepts have too few homology clusters on test for any feature to "
-        f"be found, however good: {names}{more}."
+        f"be found, however good (clusters): {names}{more}."
     ]
 
 

@@ -89,6 +89,8 @@ def test_tables_and_top_list(monkeypatch, capsys, command):
 def test_the_page_again(monkeypatch, capsys, command, tmp_path):
     """From the tables alone, byte for byte; one line where there are none."""
     call(monkeypatch, command | {"--dssp": None})
+    for path in command["--out"].glob("*.csv"):
+        assert len(pd.read_csv(path).columns) > 2, path  # a header, also where there is no row
     page = command["--out"] / "report.html"
     before = page.read_bytes()
     page.unlink()
