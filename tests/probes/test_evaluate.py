@@ -1,6 +1,8 @@
 """The whole run on a tiny store, and what its tables say."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,9 +13,12 @@ from scipy.stats import false_discovery_control
 from probes.config import ProbeConfig
 from probes.data.concepts import IDENTITY
 from probes.evaluate import ProbeResults, probe_run
+from probes.kinds.rules import KINDS
 from probes.protocols.found import MAX_Q
+from probes.report.headers import HEADERS
 from probes.report.latent_table import MIN_CLUSTERS
-from probes.report.tables import by_concept
+from probes.report.page import KIND_WORDS
+from probes.report.tables import CSV, PARQUET, by_concept
 from saejax.latent_store import LatentStore
 
 STRUCTURE = ["helix", "strand", "TRANSMEM"]
@@ -97,6 +102,29 @@ def test_every_set_of_features_pays_for_the_same_tests(results):
         others = rows[~rows["kind"].isin(list(IDENTITY))]
         np.testing.assert_allclose(others["q"], false_discovery_control(others["p"]))
     assert (results.best["q"] >= results.best["q_least"]).all()
+
+
+def test_headers_are_those_of_the_tables(results):
+    """What a file without a row begins with; families need annotations that these data lack."""
+    for name in set(HEADERS) - {"families"}:
+        assert tuple(getattr(results, name).columns) == HEADERS[name], name
+
+
+def test_every_column_and_kind_is_documented(results):
+    """In docs/probe_tables.md; names that a part or a set of features begins stand there once."""
+    text = (Path(__file__).parents[2] / "docs" / "probe_tables.md").read_text()
+    known = set(re.findall(r"`([^`]+)`", text))
+    prefixes = "(latent|neuron|component|random|shuffled_labels|select|test)_"
+    tables = {name: list(getattr(results, name).columns) for name in {*CSV, *PARQUET}}
+    tables |= {"probes": list(by_concept(results.best).columns)}
+    tables |= {name: list(columns) for name, columns in HEADERS.items()}
+    for name, columns in tables.items():
+        short = [re.sub(f"^{prefixes}", "", c) for c in columns if c not in known]
+        missing = {c for c in short if c not in known and not (name == "logos" and len(c) == 1)}
+        assert not missing, (name, missing)
+    for kind in KINDS:
+        assert re.search(rf"^\| (.*, )?{kind}(, .*)? \|", text, re.MULTILINE), kind
+        assert kind in KIND_WORDS
 
 
 def test_tables_agree(results):
