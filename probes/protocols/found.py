@@ -60,8 +60,8 @@ def count_found(protocol: str, name: str, best: pd.DataFrame) -> dict[str, Any]:
         "protocol": protocol, "features": name, "concepts_tested": len(best),
         "concepts_found": int(found.sum()),
         "concepts_found_beyond_letters": int(found[family != "letters"].sum()),
-        "features_found": int(best.loc[found, "feature"].nunique()),
-        "out_of_reach": int((best["q_least"] >= MAX_Q).sum()),
+        "features_found": len(np.unique(best["feature"].to_numpy()[found])),
+        "out_of_reach": int((best["q_least"].to_numpy() >= MAX_Q).sum()),
     }  # fmt: skip
     for f in FAMILIES:
         row |= {

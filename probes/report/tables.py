@@ -121,11 +121,24 @@ def top_list(results: ProbeResults, *, n_precise: int = 3) -> str:
         lines.append("WARNING: a random split; relatives may sit in two parts, scores flatter.")
     if same := results.summary["stores_the_sae_was_trained_on"]:
         lines.append(f"WARNING: the SAE was trained on {', '.join(same)}.")
+    lines += _one_large_cluster(results.split)
     if skipped := results.summary["skipped_concepts"]:
         lines.append(f"{len(skipped)} concepts have too few residues: see {SUMMARY}.")
     return "\n".join([*lines, "", *_f1_lines(results), *_precise_lines(results, n_precise),
                       *_found_lines(results), *_confirmed_lines(results.latents),
                       *_honest_lines(results)])  # fmt: skip
+
+
+def _one_large_cluster(split: pd.DataFrame) -> list[str]:
+    """A warning where one cluster holds more than half of the test proteins."""
+    test = where(split, split["part"] == "test")
+    largest = int(test.groupby("cluster").size().max())
+    if 2 * largest <= len(test):
+        return []
+    return [
+        f"WARNING: one homology cluster holds {largest} of {len(test)} test proteins and outweighs "
+        "the others: even a perfect latent can miss q < 0.05; give more families, or another --seed."
+    ]
 
 
 def _f1_lines(results: ProbeResults) -> list[str]:

@@ -34,13 +34,11 @@ LabelFormat = Literal["gff3", "bed", "labels tsv"]
 log = logging.getLogger(__name__)
 
 LABEL_COLUMNS = ("id", "label", "start", "end", "position", "sequence")
-"""What a TSV may have, named exactly so."""
 COUNTING: dict[LabelFormat, str] = {
     "labels tsv": "a label TSV, counting from 1",
     "gff3": "GFF3, counting from 1",
     "bed": "BED, counting from 0 with the end left out",
 }
-"""How a file was read, for the terminal."""
 
 _WHOLE = re.compile(r"\d{1,9}")
 
@@ -211,8 +209,8 @@ def _check_columns(path: Path) -> None:
             "label whole proteins"
         )
     if unknown:
-        log.warning("%s: ignores the column(s) %s; known are %s", path, words,
-                    ", ".join(LABEL_COLUMNS))  # fmt: skip
+        known = ", ".join(LABEL_COLUMNS)
+        log.warning("%s: ignores the column(s) %s; known are %s", path, words, known)
 
 
 def read_gff3(path: Path) -> Iterator[Label]:
