@@ -152,12 +152,13 @@ def probe_step(config: DemoConfig) -> Step:
         "--dssp": config.data / "pdb_dssp.tsv.gz",
         "--swissprot": config.data / "swissprot.dat.gz",
         "--clusters": config.data / "clusters.tsv",
+        "--structures": config.data / "structures",
     }
     flags = ["--run", str(run), "--activations", str(acts / "pdb"), str(acts / "swissprot")]
     flags += [word for flag, path in labels.items() for word in (flag, str(path))]
     flags += ["--out", str(out), "--min-positives", str(config.min_positives)]
     flags += ["--baselines", "neurons", "shuffled labels"]  # the others take minutes more
-    inputs = [run / "run.json", *labels.values()]
+    inputs = [run / "run.json", *(path for path in labels.values() if path.is_file())]
     return Step("what the latents know", ["probes", *flags], inputs, out / "summary.json")
 
 

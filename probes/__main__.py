@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 import tyro
 
-from extract.errors import require_free_space, run_cli
+from extract.errors import UserError, require_free_space, run_cli
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,13 @@ def main() -> None:
         _probe()
 
 
+def _require_values(words: list[str], config: Any) -> None:
+    """Refuse a flag of files without a file, which otherwise is the same as no flag."""
+    for name in ("labels", "uniprot"):
+        if f"--{name}" in words and not getattr(config, name):
+            raise UserError(f"--{name}: no file is given; name one or more, or leave the flag out")
+
+
 def _probe() -> None:
     """Probe, write tables and page, print the top list."""
     from probes.config import ProbeConfig
@@ -31,7 +39,8 @@ def _probe() -> None:
     from probes.report.tables import check_out, top_list, write_results
 
     config = tyro.cli(ProbeConfig, prog="python -m probes")
-    check_out(config.folder)
+    _require_values(sys.argv, config)
+    check_out(config)
     require_free_space(config.folder, 50_000_000)
     results = probe_run(config)
     write_results(results, config.folder)

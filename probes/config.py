@@ -94,6 +94,8 @@ class ProbeConfig:
                      "sparse_min_positives", "min_positive_proteins", "dense_rows"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise UserError(f"{name} ({getattr(self, name)}) must be at least 1")
+        if self.seed < 0:
+            raise UserError(f"seed ({self.seed}) must be at least 0")
         if not self.sparse_k or min(self.sparse_k) < 1:
             raise UserError(f"sparse_k {self.sparse_k}: give one or more numbers of at least 1")
         if (self.shuffled_run is None) != (not self.shuffled_activations):

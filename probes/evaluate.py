@@ -26,6 +26,7 @@ from probes.inputs import Inputs, groups
 from probes.protocols.baselines import shuffled_labels
 from probes.protocols.families import family_specific
 from probes.protocols.feature_sets import LATENTS, feature_sets
+from probes.protocols.found import FOUND_ABOVE, corrected, count_found
 from probes.protocols.frozen import frozen
 from probes.protocols.interplm import interplm
 from probes.protocols.interprot import interprot
@@ -34,11 +35,6 @@ from probes.protocols.precise_tables import precise_tables
 from probes.protocols.sparse_probes import sparse_probes
 from probes.report.latent_table import latent_tables
 from probes.report.summary import provenance
-
-FOUND_ABOVE = 0.5
-"""F1 on validation and on test of a concept that counts as found, as InterPLM has it; ours also
-asks for a false discovery rate below ``MAX_Q``."""
-MAX_Q = 0.05
 
 FAMILY = ("Pfam", "InterPro", "family")
 """Beginnings of the names of protein concepts that are families."""
@@ -172,6 +168,8 @@ def _frozen(
 ) -> None:
     """Our protocol; pairs are kept of the true labels of latents alone."""
     name = name or features.name
+    if not concepts:
+        return
     best = []
     for members in _bar(list(groups(concepts)), f"frozen: {name}"):
         done = frozen(
@@ -183,9 +181,9 @@ def _frozen(
         if name == LATENTS:
             tables.associations.append(done.pairs)
             tables.calibration.append(done.calibration)
-    table = _joined(best)
+    table = corrected(_joined(best))
     tables.best.append(_named(table.assign(pooling=""), features=name))
-    tables.found.append(_count_found("frozen", name, table))
+    tables.found.append(count_found("frozen", name, table))
 
 
 def _frozen_of_proteins(
@@ -207,21 +205,9 @@ def _frozen_of_proteins(
         best.append(done.best)
         if features.name == LATENTS:
             tables.associations.append(done.pairs)
-    tables.best.append(_named(_joined(best).assign(pooling=how), features=features.name))
-    tables.found.append(_count_found("frozen, proteins", features.name, _joined(best)))
-
-
-def _count_found(protocol: str, name: str, best: pd.DataFrame) -> dict[str, Any]:
-    found = [
-        row for row in records(best)
-        if min(row["f1_validation"], row["f1_test"]) > FOUND_ABOVE and row["q"] < MAX_Q
-    ]  # fmt: skip
-    return {
-        "protocol": protocol, "features": name, "concepts_tested": len(best),
-        "concepts_found": len(found),
-        "concepts_found_beyond_letters": sum(row["kind"] not in IDENTITY for row in found),
-        "features_found": len({row["feature"] for row in found}),
-    }  # fmt: skip
+    table = corrected(_joined(best))
+    tables.best.append(_named(table.assign(pooling=how), features=features.name))
+    tables.found.append(count_found("frozen, proteins", features.name, table))
 
 
 def _interplm(inputs: Inputs, features: Features, tables: _Collected) -> None:

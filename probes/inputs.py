@@ -137,6 +137,32 @@ def split_of(config: ProbeConfig, rows: ProteinRows) -> Split:
     )
 
 
+NAMED_LABELS = 20
+"""Own labels that are left out and named; the summary has all."""
+
+
+def why_left_out(skipped: Skipped, config: ProbeConfig) -> str:
+    """One line on an own label: its counts in each part, and what would keep it."""
+    concept, counts = skipped.concept, skipped.counts
+    unit, flag, least = ("residues", "--min-positives", config.min_positives)
+    if concept.level == "protein":
+        unit, flag = "proteins", "--min-positive-proteins"
+        least = config.min_positive_proteins
+    numbers = ", ".join(
+        f"{counts[f'n_positive_{part}']} and {counts[f'n_negative_{part}']} in {part}"
+        for part in PARTS
+    )
+    remedy = f"lower {flag}, or give more proteins"
+    if not any(counts[f"n_negative_{part}"] for part in PARTS):
+        remedy = "name proteins without it, too (in a TSV, a line with the id alone)"
+    elif min(counts.values()) == 0:
+        remedy = "give more proteins with and without it: some part of the split has none"
+    return (
+        f"your label {concept.name!r} is left out: {unit} with and without it are {numbers}, and "
+        f"every part needs {least} of each ({flag}); {remedy}"
+    )
+
+
 def enough(
     concepts: Sequence[Concept], rows: ProteinRows, split: Split, config: ProbeConfig
 ) -> tuple[list[Concept], list[Skipped]]:
@@ -153,6 +179,8 @@ def enough(
             kept.append(concept)
         else:
             skipped.append(Skipped(concept, counts))
+    for one in [s for s in skipped if s.concept.kind == "own"][:NAMED_LABELS]:
+        log.warning("%s", why_left_out(one, config))
     if skipped:
         log.warning("%d of %d concepts have fewer than %d positive or negative residues (%d "
                     "proteins) in a part of the split: left out, see summary.json", len(skipped),

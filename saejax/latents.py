@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -158,6 +159,22 @@ class LatentsConfig:
         return self.run / "latents" if self.out is None else self.out
 
 
+def require_distinct(stores: Sequence[ActivationStore]) -> None:
+    """Refuse a protein in two stores: its residues would count twice.
+
+    Raises:
+        UserError: naming the protein and both stores.
+    """
+    home: dict[str, ActivationStore] = {}
+    for store in stores:
+        for protein in store.proteins:
+            if (other := home.setdefault(protein.id, store)) is not store:
+                raise UserError(
+                    f"protein {protein.id[:60]!r} is in {other.folder} and in {store.folder}; "
+                    "every residue counts once, give each store (and protein) once"
+                )
+
+
 def main() -> None:
     """Parse the flags and write the store."""
     from saejax.checkpoint import load_sae
@@ -166,6 +183,7 @@ def main() -> None:
     config = parse(LatentsConfig, prog="python -m saejax.latents")
     loaded = load_sae(config.run)
     stores = [ActivationStore.open(path) for path in config.activations]
+    require_distinct(stores)
     latents = LatentStore.build(loaded, stores, config.folder, memory_gb=config.memory_gb)
     size = sum(latents.manifest["bytes"].values())
     log.info(

@@ -22,6 +22,8 @@ from saejax.latents import LatentColumns
 ENTRIES_AT_ONCE, CONCEPTS_AT_ONCE = 1 << 20, 64
 """Held in memory together; fewer concepts where their labels as numbers take more than
 ``probes.fit.scores.PRODUCT_BYTES``."""
+MIN_CLUSTERS = 3
+"""Homology clusters that an interval needs: drawn from one, every draw is the same."""
 Z_CAP = 38.0
 """P-values below 1e-315 would underflow; their order is lost, not their significance."""
 
@@ -124,6 +126,44 @@ def _by_cluster(
     return _ByCluster(matrix, total, gathered // n_clusters, gathered % n_clusters)
 
 
+def one_sided(
+    z: Float[np.ndarray, "*shape"], n_clusters: Int[np.ndarray, "*shape"]
+) -> Float[np.ndarray, "*shape"]:
+    """P-value of a statistic whose direction was chosen on other proteins: max(Φ(−z), 2^−n).
+
+    The normal law is too sure of few clusters. That all n of them point one way has probability
+    2^−n when each is as likely to point either way, and nothing that n clusters show is rarer.
+
+    Args:
+        z: standard normal when there is no association.
+        n_clusters: homology clusters that carry it.
+    """
+    return np.maximum(ndtr(-np.asarray(z, float)), 0.5 ** np.asarray(n_clusters, float))
+
+
+def excess_test(
+    hits: Float[np.ndarray, "clusters latents"],
+    expected: Float[np.ndarray, "clusters latents"],
+    n_clusters: Int[np.ndarray, " latents"],
+) -> Float[np.ndarray, " latents"]:
+    """One-sided p-value for precision above an expectation, with cluster-robust variance::
+
+        d_c = Σ_{firing i in cluster c} (y_i − e_i);    Z = Σ_c d_c / √(Σ_c d_c²)
+
+    with e_i what is expected of residue i. 1 where nothing is expected (NaN) or nothing differs.
+
+    Args:
+        hits: Σ y_i, cluster by cluster.
+        expected: Σ e_i.
+        n_clusters: in how many a latent fires.
+    """
+    d = hits - expected
+    spread = np.sqrt((d**2).sum(axis=0))
+    known = np.isfinite(spread) & (spread > 0)
+    z = np.divide(d.sum(axis=0), spread, out=np.full(d.shape[1], -np.inf), where=known)
+    return one_sided(z, n_clusters)
+
+
 def false_discovery_rate(p: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """q-values of Benjamini & Hochberg 1995 over all tests together."""
     return false_discovery_control(p.ravel()).reshape(p.shape) if p.size else p
@@ -168,7 +208,8 @@ def bootstrap(
 
     Returns:
         ``precision``, ``recall``, ``f1``: lower and upper ends. Draws without a prediction have
-        no precision and are left out of its interval; NaN when none is left.
+        no precision and are left out of its interval. NaN when none is left, and where fewer than
+        ``MIN_CLUSTERS`` clusters have a prediction (precision) or a positive (recall, F1).
     """
     rng = np.random.default_rng(seed)
     n = len(counts.hits)
@@ -183,6 +224,10 @@ def bootstrap(
             "f1": _f1(hits, predicted, found, positives),
         }
     ends = ((1 - level) / 2, (1 + level) / 2)
+    carriers = {"precision": counts.predicted, "recall": counts.positives, "f1": counts.positives}
+    for name, carried_by in carriers.items():
+        too_few = (np.asarray(carried_by) > 0).sum(axis=0) < MIN_CLUSTERS
+        drawn[name] = np.where(too_few, np.nan, drawn[name])
     return {name: _quantiles(values, ends) for name, values in drawn.items()}
 
 

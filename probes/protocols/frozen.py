@@ -4,8 +4,10 @@ For every latent and concept a 1-D logistic regression is fitted on the training
 of its coefficient is the direction of the call and the cut of highest F1 there its threshold. The
 latent of highest F1 on the validation proteins is the concept's. Test proteins, of which no
 homologue lies in the other parts, score it once: precision over residues, recall over residues and
-over occurrences, with intervals from drawing whole homology clusters, and beside each association
-the false discovery rate over all pairs (see ``probes/fit/significance.py``).
+over occurrences, with intervals from drawing whole homology clusters and one test, in the direction
+that train chose. That test is the only one of its concept, so its p-value is corrected over
+concepts alone (``probes/protocols/found.py``). Beside every pair stands the false discovery rate
+over all pairs, for whoever looks through them (see ``probes/fit/significance.py``).
 """
 
 from __future__ import annotations
@@ -30,7 +32,13 @@ from probes.fit.scores import (
     restrict,
     score_at,
 )
-from probes.fit.significance import Counts, bootstrap, false_discovery_rate, score_test
+from probes.fit.significance import (
+    Counts,
+    bootstrap,
+    false_discovery_rate,
+    one_sided,
+    score_test,
+)
 from probes.logistic import fit_logistic_1d
 from probes.protocols.label_chunks import LABEL_BYTES, chunks_of, label_columns
 from probes.splits import PARTS
@@ -166,7 +174,7 @@ def _pairs(whole: _Table, q: np.ndarray, concepts: Sequence[Concept]) -> pd.Data
     table = {"feature": feature, "concept": pd.Categorical.from_codes(
         concept, [c.name for c in concepts])}  # fmt: skip
     table |= {name: getattr(whole, name)[feature, concept] for name in whole._fields}
-    return pd.DataFrame(table | {"q": q[feature, concept]})
+    return pd.DataFrame(table | {"q_all_pairs": q[feature, concept]})
 
 
 def _best(
@@ -197,7 +205,7 @@ def _best(
     row = {
         "feature": j, "sign": int(sign[j]),
         **{name: float(getattr(whole, name)[j, i]) for name in whole._fields},
-        "q": float(q[j, i]),
+        "q_all_pairs": float(q[j, i]),
         "base_rate": float(y.mean()),
         "f1_all_positive": f1_all_positive(y),
         "recall_occurrences": _ratio(occurrences.found, occurrences.positives),
@@ -205,8 +213,7 @@ def _best(
         "n_positive_train": int(yes[parts.train].sum()),
         "n_positive_validation": int(yes[parts.validation].sum()),
         "n_positive_test": int(y.sum()),
-        "n_clusters_test": len(np.unique(parts.cluster[parts.test][y])),
-    }  # fmt: skip
+    } | _confirmation(whole.z[j, i] * sign[j], y, parts.cluster[parts.test])  # fmt: skip
     for name, (low, high) in bootstrap(residues, n_draws=n_draws, seed=seed).items():
         row |= {f"{name}_test_low": float(low), f"{name}_test_high": float(high)}
     drawn = bootstrap(occurrences, n_draws=n_draws, seed=seed)
@@ -214,6 +221,19 @@ def _best(
         "recall_occurrences_low": float(drawn["recall"][0]),
         "recall_occurrences_high": float(drawn["recall"][1]),
     }
+
+
+def _confirmation(
+    z: float, y: Bool[np.ndarray, " rows"], cluster: Int[np.ndarray, " rows"]
+) -> dict[str, Any]:
+    """``p`` of the chosen feature in its direction, and ``p_least``, which nothing falls below.
+
+    Z = Σu/√Σu² is at most √n of n clusters, and ``one_sided`` at least 2^−n of those with a
+    positive.
+    """
+    positive, n = len(np.unique(cluster[y])), len(np.unique(cluster))
+    p, least = one_sided(np.array([z, np.sqrt(n)]), np.array([positive, positive]))
+    return {"n_clusters_test": positive, "p": float(p), "p_least": float(least)}
 
 
 def calibration(

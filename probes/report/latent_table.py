@@ -5,6 +5,11 @@ of its firing most exceeds what a residue and its two neighbours predict
 (``probes/protocols/composition.py``), on the proteins that choose. The test proteins then give
 precision, expectation and enrichment, with intervals from drawing whole homology clusters. Not F1:
 most latents are rare and precise, and F1 asks for the whole concept.
+
+One test for each annotated latent, on test: is its precision above what residue and neighbours
+predict there (``probes.fit.significance.excess_test``)? The false discovery rate is taken over all
+annotated latents, and those below ``MAX_Q`` in at least ``MIN_CLUSTERS`` clusters are *confirmed*:
+right more often than their residues explain, which need not be often.
 """
 
 from __future__ import annotations
@@ -18,10 +23,17 @@ from jaxtyping import Bool, Int
 from probes.data.concepts import IDENTITY
 from probes.data.rows import ProteinRows
 from probes.fit.scores import hits_of, restrict
-from probes.fit.significance import Counts, bootstrap
+from probes.fit.significance import Counts, bootstrap, excess_test, false_discovery_rate
 from probes.inputs import Inputs, groups
 from probes.kinds.statistics import latent_kinds
-from probes.protocols.composition import expected_precision, neighbourhoods
+from probes.protocols.composition import (
+    NeighbourRates,
+    expected_precision,
+    mean_rate,
+    neighbour_rates,
+    neighbourhoods,
+)
+from probes.protocols.found import MAX_Q
 from probes.protocols.label_chunks import chunks_of, label_columns
 from saejax.latents import LatentColumns
 
@@ -30,12 +42,11 @@ LATENTS_AT_ONCE = 256
 COLUMNS = (
     "concept", "precision", "precision_low", "precision_high", "expected_identity",
     "expected_neighbours", "enrichment_identity", "enrichment_neighbours", "recall", "base_rate",
-    "n_fires_test", "n_clusters_test", "precision_select", "excess_select",
+    "n_fires_test", "n_clusters_test", "precision_select", "excess_select", "p_excess",
 )  # fmt: skip
 """Of an annotation; empty where a latent has none."""
 MIN_CLUSTERS = 10
-"""Homology clusters of the test part in which a confirmed latent fires. Drawing from two or three,
-all of them in the concept, gives an interval without width."""
+"""Homology clusters of the test part in which a confirmed latent fires."""
 
 
 class _Of(NamedTuple):
@@ -48,6 +59,7 @@ class _Of(NamedTuple):
     expected_neighbours: np.ndarray
     n_positive: np.ndarray
     base_rate: np.ndarray
+    rates: NeighbourRates
 
 
 def latent_tables(inputs: Inputs, associations: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -55,24 +67,26 @@ def latent_tables(inputs: Inputs, associations: pd.DataFrame) -> tuple[pd.DataFr
 
     Args:
         inputs: of the run.
-        associations: our protocol's pairs, for the false discovery rate of the one named.
+        associations: our protocol's pairs, for ``q_all_pairs`` of the one named.
 
     Returns:
         First the columns of ``latent_kinds``, then ``concept`` (none where no concept beats the
         neighbours on enough residues), ``precision``, ``precision_low``, ``precision_high``,
         ``expected_identity``, ``expected_neighbours``, ``enrichment_identity``,
         ``enrichment_neighbours``, ``recall``, ``base_rate``, ``n_fires_test``, ``n_clusters_test``
-        on test; ``confirmed`` (the interval lies above ``expected_neighbours``, and
-        the latent fires in at least ``MIN_CLUSTERS`` test clusters);
-        ``precision_select`` and ``excess_select`` of the choice; ``q``. Second
+        on test; ``precision_select`` and ``excess_select`` of the choice; ``p_excess``,
+        ``q_excess`` and ``confirmed``; ``q_all_pairs``. Second
         :meth:`probes.kinds.logos.Logos.table`.
     """
     kinds = latent_kinds(inputs.latents.columns(), inputs.rows, inputs.structures)
     table = kinds.table.set_index("latent").join(_annotations(inputs))
-    above = table["precision_low"] > table["expected_neighbours"]
-    table["confirmed"] = above & (table["n_clusters_test"] >= MIN_CLUSTERS)
+    named = table["p_excess"].notna()
+    p = table.loc[named, "p_excess"].to_numpy(dtype=float)
+    table.loc[named, "q_excess"] = false_discovery_rate(p)
+    table["confirmed"] = (table["q_excess"] < MAX_Q) & (table["n_clusters_test"] >= MIN_CLUSTERS)
     if len(associations):
-        q = pd.DataFrame(associations[["feature", "concept", "q"]]).astype({"concept": str})
+        pairs = associations[["feature", "concept", "q_all_pairs"]]
+        q = pd.DataFrame(pairs).astype({"concept": str})
         q = q.rename(columns={"feature": "latent"})
         table = table.reset_index().merge(q, on=["latent", "concept"], how="left")
         return table, kinds.logos.table()
@@ -98,11 +112,11 @@ def _annotations(inputs: Inputs) -> pd.DataFrame:
             chosen, excess = _most_in_excess(select, inputs.config.min_fires)
             better = np.flatnonzero((excess > 0) & (excess > best_excess) & (test.n_fires > 0))
             best_excess[better] = excess[better]
-            intervals = _intervals(inputs, test.columns, labels[1], chosen, better, parts.test)
-            for j, interval in zip(better.tolist(), intervals, strict=True):
+            tested = _over_clusters(inputs, test, labels[1], chosen, better, parts.test)
+            for j, of_clusters in zip(better.tolist(), tested, strict=True):
                 c = int(chosen[j])
                 name = {"concept": members[some][c].name}
-                found[j] = name | _row(select, test, j, c) | interval
+                found[j] = name | _row(select, test, j, c) | of_clusters
     table = pd.DataFrame.from_dict(found, orient="index", columns=None if found else list(COLUMNS))
     return pd.DataFrame(table.rename_axis("latent")[list(COLUMNS)])
 
@@ -123,12 +137,12 @@ def _of(
     around: np.ndarray,
 ) -> _Of:
     residue, protein = rows.residue_class[keep], rows.protein_idx[keep]
+    rates = neighbour_rates(labels, around[keep], protein)
     return _Of(
         inside, np.diff(inside.indptr), hits_of(inside, labels),
         expected_precision(inside, labels, residue, protein),
-        expected_precision(inside, labels, residue, protein, context="neighbours",
-                           neighbourhood=around[keep]),
-        labels.sum(axis=0), labels.mean(axis=0),
+        mean_rate(inside, rates.row, rates.table),
+        labels.sum(axis=0), labels.mean(axis=0), rates,
     )  # fmt: skip
 
 
@@ -149,32 +163,36 @@ def _row(select: _Of, test: _Of, j: int, c: int) -> dict[str, float]:
     return row
 
 
-def _intervals(
+def _over_clusters(
     inputs: Inputs,
-    columns: LatentColumns,
+    test: _Of,
     labels: np.ndarray,
     chosen: np.ndarray,
     latents: np.ndarray,
     keep: np.ndarray,
 ) -> list[dict[str, float]]:
-    """Intervals of the precision of each latent for its concept, over homology clusters."""
+    """Interval and p-value of each latent's precision for its concept, over homology clusters."""
     clusters, cluster = np.unique(inputs.cluster[keep], return_inverse=True)
     found: list[dict[str, float]] = []
     for start in range(0, len(latents), LATENTS_AT_ONCE):
         some = latents[start : start + LATENTS_AT_ONCE]
-        fires = np.zeros((len(clusters), len(some)))
-        hits = np.zeros_like(fires)
+        fires, hits, expected = np.zeros((3, len(clusters), len(some)))
         for at, j in enumerate(some.tolist()):
-            rows, _ = columns.column(j)
-            yes = labels[rows, chosen[j]]
-            fires[:, at] = np.bincount(cluster[rows], minlength=len(clusters))
-            hits[:, at] = np.bincount(cluster[rows[yes]], minlength=len(clusters))
+            rows, _ = test.columns.column(j)
+            of, c = cluster[rows], chosen[j]
+            rate = test.rates.table[test.rates.row[rows], c]
+            fires[:, at] = np.bincount(of, minlength=len(clusters))
+            hits[:, at] = np.bincount(of, labels[rows, c], minlength=len(clusters))
+            expected[:, at] = np.bincount(of, rate, minlength=len(clusters))
         drawn = bootstrap(
             Counts(hits, fires, hits, fires),
             n_draws=inputs.config.bootstrap, seed=inputs.config.seed,
         )["precision"]  # fmt: skip
+        n_clusters = (fires > 0).sum(axis=0)
+        p = excess_test(hits, expected, n_clusters)
         found += [
-            {"precision_low": low, "precision_high": high, "n_clusters_test": int(n)}
-            for low, high, n in zip(drawn[0], drawn[1], (fires > 0).sum(axis=0), strict=True)
-        ]
+            {"precision_low": low, "precision_high": high, "n_clusters_test": int(n),
+             "p_excess": float(value)}
+            for low, high, n, value in zip(*drawn, n_clusters, p, strict=True)
+        ]  # fmt: skip
     return found

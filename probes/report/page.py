@@ -15,6 +15,7 @@ from extract.alphabet import AMINO_ACIDS
 from extract.errors import UserError
 from extract.files import read_json, write_atomically
 from probes.data.frames import records, where
+from probes.protocols.found import FAMILIES, family_of
 from probes.report.logo_svg import letter_shapes, logo_svg
 from probes.report.plots import (
     calibration_curves,
@@ -24,7 +25,7 @@ from probes.report.plots import (
     kind_bars,
     precision_scatter,
 )
-from probes.report.tables import SUMMARY
+from probes.report.tables import FAMILY_WORDS, SUMMARY, out_of_reach
 
 PAGE = "report.html"
 SHOWN_LATENTS, SHOWN_SKIPPED = 100, 30
@@ -33,6 +34,27 @@ SHOWN_LOGOS, LOGOS_OF_A_CONCEPT = 60, 6
 LOGOS = "logos.parquet"
 TABLES = ("found", "probes", "latents", "coverage", "calibration", "precise_latents",
           "sparse_probes")  # fmt: skip
+
+KIND_WORDS = {
+    "dead": "never active",
+    "rare": "fires in fewer than 10 proteins",
+    "n-terminal": "mostly in the first 30 residues",
+    "c-terminal": "mostly in the last 30 residues",
+    "whole-protein": "on 80 % or more of a protein where it fires",
+    "domain-like": "in stretches of 20 residues or more",
+    "periodic": "again and again at a fixed distance of 2 to 8 residues",
+    "motif-like": "where the residues beside it are conserved",
+    "amino-acid identity": "on one amino acid",
+    "contact-like": "on residues that touch in the structure",
+    "amino-acid class": "on one class of amino acids",
+    "dense": "active on more than a tenth of all residues",
+    "other": "none of these",
+}
+"""What each kind of latent does, in a line; the first that holds is its kind."""
+SOURCES = {"amino acid": "amino acid", "amino-acid class": "class of amino acids",
+           "dssp": "secondary structure (DSSP)", "uniprot": "UniProtKB feature",
+           "own": "your label", "protein": "of the whole protein"}  # fmt: skip
+"""What kinds of concepts are called on the page."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +79,7 @@ def write_page(folder: Path) -> Path:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["number"] = _number
+    environment.filters["q"] = _q
     html = environment.get_template("page.html").render(_content(summary, tables, folder / LOGOS))
     write_atomically(folder / PAGE, lambda f: f.write(html.encode()))
     return folder / PAGE
@@ -73,11 +96,17 @@ def _content(
         plots.append(("f1", f1_scatter(probes)))
     if len(named):
         plots.append(("precision", precision_scatter(latents)))
-        named = named.sort_values(["confirmed", "precision_low"], ascending=False)
+        order = named.assign(confirmed=named["confirmed"].astype(bool))
+        named = order.sort_values(["confirmed", "precision_low"], ascending=False)
     if len(coverage):
         plots.append(("coverage", coverage_bars(coverage)))
     plots.append(("calibration", calibration_curves(tables["calibration"])))
-    letters = probes["kind"].isin(["amino acid", "amino-acid class"])
+    family = probes["kind"].map(family_of)
+    letters = family == "letters"
+    probes = probes.iloc[np.argsort(family.map(FAMILIES.index).to_numpy(), kind="stable")]
+    letters = letters.loc[probes.index]
+    found = tables["found"]
+    confirmed = [row for row in records(named) if row["confirmed"]]
     sparse = tables["sparse_probes"]
     return {
         "summary": summary,
@@ -89,7 +118,13 @@ def _content(
         "pooling": next(iter(_pooling(probes)), None),
         "cards": _cards(named, logos),
         "letter_shapes": letter_shapes(),
-        "n_confirmed": sum(bool(row["confirmed"]) for row in records(named)),
+        "n_confirmed": len(confirmed),
+        "n_often": sum(row["precision"] > 0.5 for row in confirmed),
+        "found": records(where(found, found["protocol"].str.startswith("frozen"))),
+        "families": FAMILY_WORDS,
+        "kinds": {k: KIND_WORDS[k] for k in KIND_WORDS if k in set(latents["kind"])},
+        "sources": SOURCES,
+        "out_of_reach": out_of_reach(probes),
         "n_latents": len(latents),
         "coverage": records(coverage),
         "sparse": records(sparse),
@@ -151,3 +186,10 @@ def _read(path: Path) -> pd.DataFrame:
 def _number(value: Any, digits: int = 2) -> str:
     """A number, or a dash where there is none."""
     return "–" if value is None or pd.isna(value) else f"{value:.{digits}f}"
+
+
+def _q(value: Any) -> str:
+    """A false discovery rate: three digits, or that it is below."""
+    if value is None or pd.isna(value):
+        return "–"
+    return f"{value:.3f}" if value >= 0.0005 else "<0.001"

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from extract.errors import UserError
-from extract.files import write_atomically, write_json_atomically
+from extract.files import read_json, write_atomically, write_json_atomically
+from probes.config import ProbeConfig
 from probes.data.frames import records, where
 from probes.evaluate import ProbeResults
+from probes.protocols.found import FAMILIES, MAX_Q, family_of
+from probes.report.headers import HEADERS
+from probes.report.latent_table import MIN_CLUSTERS
+from probes.report.summary import difference, settings
 
 SUMMARY = "summary.json"
 """Written last: a folder that has it is whole."""
@@ -31,22 +37,34 @@ SCORES = {
     "f1_test_low": "f1_low", "f1_test_high": "f1_high", "precision_test": "precision",
     "recall_test": "recall", "recall_occurrences": "recall_occurrences",
     "auroc_test": "auroc", "average_precision_test": "average_precision",
-    "n_called_test": "n_predicted", "q": "q", "pooling": "pooling",
+    "n_called_test": "n_predicted", "p": "p", "q": "q", "found": "found", "pooling": "pooling",
 }  # fmt: skip
 """Columns of ``best`` and what follows the prefix."""
 
 
-def check_out(folder: Path) -> None:
-    """Refuse a folder that is a file, or holds something that is no earlier probing.
+FAMILY_WORDS = {"own": "of your labels", "annotations": "annotations",
+                "letters": "amino acids and classes"}  # fmt: skip
+
+
+def check_out(config: ProbeConfig) -> None:
+    """Refuse a folder that is a file, or holds something else, or probes of other settings.
 
     Raises:
-        UserError: naming the folder.
+        UserError: naming the folder, and the first setting that differs.
     """
+    folder = config.folder
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; give a folder with --out")
     ours = {SUMMARY, "split.csv", "probes.csv", "latents"}
     if folder.is_dir() and any(folder.iterdir()) and not ours & {p.name for p in folder.iterdir()}:
         raise UserError(f"{folder}: is not empty and holds no probes; give a new --out folder")
+    if not (folder / SUMMARY).is_file():
+        return
+    old = read_json(folder / SUMMARY, "a folder of probes")
+    if differs := difference(old, settings(config)):
+        raise UserError(
+            f"{folder}: holds probes made with {differs}; give another --out, or remove it"
+        )
 
 
 def write_results(results: ProbeResults, folder: Path) -> None:
@@ -55,6 +73,9 @@ def write_results(results: ProbeResults, folder: Path) -> None:
     (folder / SUMMARY).unlink(missing_ok=True)
     wide = by_concept(results.best)
     tables = {name: getattr(results, name) for name in CSV + PARQUET} | {"probes": wide}
+    for name, columns in HEADERS.items():
+        if tables[name].empty:
+            tables[name] = pd.DataFrame(columns=pd.Index(columns))
     for name in ("probes", *CSV):
         _write(tables[name], folder / f"{name}.csv")
     for name in ("probes", *PARQUET):
@@ -69,7 +90,7 @@ def by_concept(best: pd.DataFrame) -> pd.DataFrame:
     test part, ``latent_f1_select`` of the validation part that chose.
     """
     shared = ["base_rate", "f1_all_positive", "n_positive_train", "n_positive_validation",
-              "n_positive_test", "n_clusters_test", "n_occurrences_test"]  # fmt: skip
+              "n_positive_test", "n_clusters_test", "q_least", "n_occurrences_test"]  # fmt: skip
     first = where(best, best["features"] == best["features"].iloc[0])
     table = pd.DataFrame(first[["concept", "kind", *shared]]).set_index("concept")
     for features, prefix in PREFIX.items():
@@ -100,10 +121,24 @@ def top_list(results: ProbeResults, *, n_precise: int = 3) -> str:
         lines.append("WARNING: a random split; relatives may sit in two parts, scores flatter.")
     if same := results.summary["stores_the_sae_was_trained_on"]:
         lines.append(f"WARNING: the SAE was trained on {', '.join(same)}.")
+    lines += _one_large_cluster(results.split)
     if skipped := results.summary["skipped_concepts"]:
         lines.append(f"{len(skipped)} concepts have too few residues: see {SUMMARY}.")
     return "\n".join([*lines, "", *_f1_lines(results), *_precise_lines(results, n_precise),
-                      *_found_lines(results), *_honest_lines(results)])  # fmt: skip
+                      *_found_lines(results), *_confirmed_lines(results.latents),
+                      *_honest_lines(results)])  # fmt: skip
+
+
+def _one_large_cluster(split: pd.DataFrame) -> list[str]:
+    """A warning where one cluster holds more than half of the test proteins."""
+    test = where(split, split["part"] == "test")
+    largest = int(test.groupby("cluster").size().max())
+    if 2 * largest <= len(test):
+        return []
+    return [
+        f"WARNING: one homology cluster holds {largest} of {len(test)} test proteins and outweighs "
+        "the others: even a perfect latent can miss q < 0.05; give more families, or another --seed."
+    ]
 
 
 def _f1_lines(results: ProbeResults) -> list[str]:
@@ -112,25 +147,75 @@ def _f1_lines(results: ProbeResults) -> list[str]:
         f"{'concept':<28} {'latent':>7} {'F1':>6} {'interval':>13} {'prec':>6} {'rec':>6}"
         f" {'neuron F1':>10} {'all positive':>13}",
     ]
-    for row in records(by_concept(results.best)):
+    table = records(by_concept(results.best))
+    for row in sorted(table, key=lambda row: FAMILIES.index(family_of(row["kind"]))):
         neuron = f"{row['neuron_f1']:.3f}" if "neuron_f1" in row else "-"
         lines.append(
             f"{row['concept']:<28.28} {row['latent']:>7} {row['latent_f1']:6.3f} "
-            f"{row['latent_f1_low']:6.3f}-{row['latent_f1_high']:.3f} "
+            f"{_interval(row['latent_f1_low'], row['latent_f1_high']):>13} "
             f"{row['latent_precision']:6.3f} {row['latent_recall']:6.3f} {neuron:>10} "
             f"{row['f1_all_positive']:13.3f}"
         )
     return lines
 
 
+def _interval(low: float, high: float) -> str:
+    """Blank where too few clusters carry it."""
+    return "" if pd.isna(low) else f"{low:.3f}-{high:.3f}"
+
+
 def _found_lines(results: ProbeResults) -> list[str]:
-    lines = ["", "Concepts found (F1 above a half on validation and on test), by protocol:"]
+    lines = ["", "Concepts found: F1 above a half on validation and on test and, of ours (frozen), "
+             "a corrected", f"test below {MAX_Q} on test (docs/probes.md):"]  # fmt: skip
     for row in records(results.found):
         lines.append(
             f"{row['protocol']:<20} {row['features']:<22} {row['concepts_found']:>5.0f} of "
-            f"{row['concepts_tested']:.0f}"
+            f"{row['concepts_tested']:.0f}{_by_family(row)}"
         )
-    return lines
+    return [*lines, *out_of_reach(by_concept(results.best))]
+
+
+def _by_family(row: dict[str, Any]) -> str:
+    """Own labels, annotations and letters apart."""
+    words = [
+        f"{row[f'{family}_found']:.0f} of {row[f'{family}_tested']:.0f} {name}"
+        for family, name in FAMILY_WORDS.items()
+        if row.get(f"{family}_tested", 0) > 0
+    ]
+    return f" ({', '.join(words)})" if words else ""
+
+
+def out_of_reach(probes: pd.DataFrame) -> list[str]:
+    """Concepts whose test clusters are too few for any feature to be found, if there are some.
+
+    Args:
+        probes: of :func:`by_concept`.
+    """
+    lost = records(where(probes, probes["q_least"] >= MAX_Q))
+    if not lost:
+        return []
+    names = ", ".join(f"{row['concept']} ({row['n_clusters_test']:.0f})" for row in lost[:12])
+    more = f" and {len(lost) - 12} more" if len(lost) > 12 else ""
+    return [
+        f"WARNING: {len(lost)} concepts have too few homology clusters on test for any feature to "
+        f"be found, however good (clusters): {names}{more}."
+    ]
+
+
+def _confirmed_lines(latents: pd.DataFrame) -> list[str]:
+    """How many latents are right more often than their residues explain, and how many often."""
+    named = records(latents.dropna(subset="concept"))
+    if not named:
+        return []
+    confirmed = [row for row in named if row["confirmed"]]
+    often = sum(row["precision"] > 0.5 for row in confirmed)
+    return [
+        "",
+        f"Latents: {len(named)} of {len(latents)} have an annotation; {len(confirmed)} are "
+        "confirmed, right on test more often",
+        f"than residues and neighbours explain (q < {MAX_Q}, at least {MIN_CLUSTERS} clusters); "
+        f"{often} of these are right more than half of the time.",
+    ]
 
 
 def _coverage_line(coverage: pd.DataFrame, concept: str) -> list[str]:

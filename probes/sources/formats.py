@@ -37,12 +37,29 @@ def format_of(path: Path, among: tuple[Format, ...]) -> Format:
     """
     with open_text(path, errors="replace") as text:
         head = text.read(_HEAD)
-    found = _by_content(head) or _by_extension(path)
-    if found not in among:
-        first = head.lstrip().split("\n")[0][:60]
-        is_what = f"is {_NAMES[found]}" if found else f"begins with {first!r}"
+    by_content, by_name = _by_content(head), _by_extension(path)
+    found = by_content or by_name
+    if found not in among or not head.strip():
+        is_what = _what_it_is(head, by_content, by_name)
         raise UserError(f"{path}: {is_what}; this must be {', or '.join(_NAMES[f] for f in among)}")
+    if found == "bed" and by_name != "bed" and not head.lstrip().startswith(("track ", "browser ")):
+        raise UserError(
+            f"{path}: has no header, and is not named .bed; a TSV needs a first line such as id, "
+            "start, end, label (counting from 1), a BED file (counting from 0) that suffix"
+        )
     return found
+
+
+def _what_it_is(head: str, by_content: Format | None, by_name: Format | None) -> str:
+    """What a file that will not do looks like, in a few printable words."""
+    if not head.strip():
+        return "is empty"
+    if "\0" in head or head.count("\ufffd") > len(head) / 10:
+        return "is binary"
+    if by_content:
+        return f"is {_NAMES[by_content]}"
+    begins = f"begins with {head.lstrip().splitlines()[0][:60]!r}"
+    return f"is named like {_NAMES[by_name]} but {begins}" if by_name else begins
 
 
 def _by_content(head: str) -> Format | None:

@@ -2,7 +2,8 @@
 
 - **TSV** with a header: ``id, start, end, label`` (a stretch), ``id, position, label`` (a residue)
   or ``id, label`` (a protein). Positions are 1-based and inclusive. An optional column
-  ``sequence`` says which sequence the positions mean.
+  ``sequence`` says which sequence the positions mean. Other columns are named in the log; without
+  positions they are refused, since ``pos`` for ``position`` would make a site a whole protein's.
 - **GFF3** (1-based, inclusive): the label is the type (column 3), and with a ``Name`` also
   ``type Name``. ``##sequence-region`` names a protein that was examined, and its length.
 - **BED** (0-based, half-open): the label is the name (column 4), or the file's name without one.
@@ -14,6 +15,7 @@ This is where positions are converted.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -28,6 +30,15 @@ from probes.sources.files import read_table
 from probes.sources.source_report import SourceReport
 
 LabelFormat = Literal["gff3", "bed", "labels tsv"]
+
+log = logging.getLogger(__name__)
+
+LABEL_COLUMNS = ("id", "label", "start", "end", "position", "sequence")
+COUNTING: dict[LabelFormat, str] = {
+    "labels tsv": "a label TSV, counting from 1",
+    "gff3": "GFF3, counting from 1",
+    "bed": "BED, counting from 0 with the end left out",
+}
 
 _WHOLE = re.compile(r"\d{1,9}")
 
@@ -68,6 +79,7 @@ def own_concepts(
     reports = []
     for number, (path, file_format) in enumerate(files):
         report = SourceReport(path.name, file_format)
+        log.info("%s: read as %s", path, COUNTING[file_format])
         group = f"file {number}"
         changed: set[int] = set()
         for label in READERS[file_format](path):
@@ -155,10 +167,10 @@ def read_label_tsv(path: Path) -> Iterator[Label]:
     """Lines of a TSV with the columns id, label and start, end or position or neither.
 
     Raises:
-        UserError: a column is missing, or a line is damaged.
+        UserError: a column is missing or of an unknown name, or a line is damaged.
     """
-    optional = ("start", "end", "position", "sequence")
-    for number, cells in read_table(path, ("id", "label"), optional, bare_ids=True):
+    _check_columns(path)
+    for number, cells in read_table(path, LABEL_COLUMNS[:2], LABEL_COLUMNS[2:], bare_ids=True):
         where = f"{path}: line {number} ({cells['id']})"
         if ("start" in cells) != ("end" in cells) or {"start", "position"} <= cells.keys():
             raise UserError(
@@ -182,6 +194,23 @@ def read_label_tsv(path: Path) -> Iterator[Label]:
             continue
         start, end = _stretch(given[0], given[-1], 1, where)
         yield Label(number, cells["id"], names, start, end, sequence)
+
+
+def _check_columns(path: Path) -> None:
+    """Refuse unknown columns where none says a position; name them otherwise."""
+    with open_text(path) as text:
+        header = text.readline().rstrip("\r\n").split("\t")
+    unknown = [name for name in header if name not in LABEL_COLUMNS]
+    words = ", ".join(repr(name[:40]) for name in unknown[:8])
+    if unknown and not {"start", "end", "position"} & set(header):
+        raise UserError(
+            f"{path}: line 1 has the unknown column(s) {words} and none with a position; name "
+            "start and end, or position, for labels of residues, or remove what is unknown to "
+            "label whole proteins"
+        )
+    if unknown:
+        known = ", ".join(LABEL_COLUMNS)
+        log.warning("%s: ignores the column(s) %s; known are %s", path, words, known)
 
 
 def read_gff3(path: Path) -> Iterator[Label]:

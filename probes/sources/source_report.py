@@ -92,6 +92,8 @@ class SourceReport:
         Raises:
             UserError: no protein matches.
         """
+        if not self.n_records:
+            raise UserError(f"{path}: has no record; it needs a line for each label or protein")
         if not self.n_matched:
             absent = self.not_in_store_ids
             example = f"; the first is {absent[0][:60]!r}" if absent else ""

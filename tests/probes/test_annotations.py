@@ -162,7 +162,7 @@ def test_a_label_named_like_another_concept(tmp_path):
         ("a.tsv", "id\tlabel\na\tx\n", "uniprot", "is a TSV with columns id, label"),
         ("a.json", "{}", "labels", "is UniProtKB JSON; this must be GFF3, or BED, or a TSV"),
         ("a.tsv", "name\tx\n", "labels", "begins with 'name.tx'; this must be GFF3"),
-        ("a.tsv", "", "sources", "begins with ''; this must be a table with columns id"),
+        ("a.tsv", "", "sources", "is empty; this must be a table with columns id"),
     ],
 )
 def test_a_file_of_no_known_format(tmp_path, name, text, flag, message):

@@ -89,6 +89,8 @@ def test_tables_and_top_list(monkeypatch, capsys, command):
 def test_the_page_again(monkeypatch, capsys, command, tmp_path):
     """From the tables alone, byte for byte; one line where there are none."""
     call(monkeypatch, command | {"--dssp": None})
+    for path in command["--out"].glob("*.csv"):
+        assert len(pd.read_csv(path).columns) > 2, path  # a header, also where there is no row
     page = command["--out"] / "report.html"
     before = page.read_bytes()
     page.unlink()
@@ -223,6 +225,7 @@ def test_bad_folders_and_settings(monkeypatch, capsys, command, tmp_path):
     assert "no concept has 99999 positive" in line(min_positives=99999)
     assert "test_fraction (2.0) must be between" in line(test_fraction=2.0)
     assert "no --clusters given" in line(clusters=None)
+    assert "seed (-1) must be at least 0" in line(seed=-1)
     assert "is a file" in line(out=write(tmp_path / "file", "x"))
 
 
@@ -233,3 +236,49 @@ def test_a_folder_of_something_else_is_left_alone(monkeypatch, capsys, command, 
         call(monkeypatch, command | {"--out": tmp_path / "mine"})
     assert "holds no probes" in capsys.readouterr().err
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_finished_probes_are_not_overwritten_by_others(monkeypatch, capsys, command, tmp_path):
+    """Other settings, or another content of a file of the same name, are refused by name."""
+    command |= {"--dssp": None, "--swissprot": None}
+    labels = write(tmp_path / "mine.tsv", "id\tstart\tend\tlabel\np0\t3\t9\tmine\n")
+    call(monkeypatch, command, "--labels", labels)
+    before = {p: p.read_bytes() for p in command["--out"].rglob("*") if p.is_file()}
+
+    def refused(flags, *more):
+        with pytest.raises(SystemExit) as stop:
+            call(monkeypatch, flags, *more)
+        assert stop.value.code == 2
+        return capsys.readouterr().err
+
+    assert "holds probes made with labels ['mine.tsv'], not []" in refused(command)
+    assert "with bootstrap 50, not 51" in refused(command | {"--bootstrap": 51, "--labels": labels})
+    write(labels, labels.read_text() + "p1\n")
+    assert "with another content of labels: mine.tsv" in refused(command, "--labels", labels)
+    assert {p: p.read_bytes() for p in command["--out"].rglob("*") if p.is_file()} == before
+
+
+def test_own_labels_that_are_lost_are_named(monkeypatch, capsys, command, tiny_store, tmp_path):
+    """With their counts and what would help; those that stay come first and are counted apart."""
+    ids = [p.id for p in tiny_store.proteins]
+    lines = [f"{i}\t3\t9\tkept\n" for i in ids] + [f"{ids[0]}\t3\t9\tlone\n"]
+    table = write(tmp_path / "mine.tsv", "id\tstart\tend\tlabel\n" + "".join(lines))
+    everyone = "".join(f"{i}\tall\n" for i in ids)
+    whole = write(tmp_path / "whole.tsv", "id\tlabel\n" + everyone)
+    call(monkeypatch, command | {"--dssp": None, "--swissprot": None}, "--labels", table, whole)
+    found = capsys.readouterr()
+    [lone] = [s for s in found.err.splitlines() if "'lone'" in s]
+    assert "is left out: residues with and without it are " in lone
+    assert "every part needs 20 of each (--min-positives)" in lone
+    assert "give more proteins with and without it" in lone
+    [every] = [s for s in found.err.splitlines() if "'all'" in s]
+    assert "every part needs 5 of each (--min-positive-proteins); name proteins without" in every
+    rows = found.out[found.out.index("concept ") :].splitlines()
+    assert rows[1].startswith("kept ")
+    assert re.search(
+        r"frozen +latents +\d+ of 30 \([01] of 1 of your labels, \d+ of 29 ", found.out
+    )
+
+
+def test_labels_without_a_file(monkeypatch, capsys, command):
+    assert "--labels: no file is given" in refuse(monkeypatch, capsys, command, "--labels")

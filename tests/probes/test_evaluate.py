@@ -1,17 +1,24 @@
 """The whole run on a tiny store, and what its tables say."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from Bio.Data.IUPACData import protein_letters_1to3
+from scipy.stats import false_discovery_control
 
 from probes.config import ProbeConfig
 from probes.data.concepts import IDENTITY
 from probes.evaluate import ProbeResults, probe_run
+from probes.kinds.rules import KINDS
+from probes.protocols.found import MAX_Q
+from probes.report.headers import HEADERS
 from probes.report.latent_table import MIN_CLUSTERS
-from probes.report.tables import by_concept
+from probes.report.page import KIND_WORDS
+from probes.report.tables import CSV, PARQUET, by_concept
 from saejax.latent_store import LatentStore
 
 STRUCTURE = ["helix", "strand", "TRANSMEM"]
@@ -86,12 +93,46 @@ def test_a_random_parent_knows_amino_acids_and_nothing_else(results):
     assert np.abs(dense[:2] - 0.5).max() < 0.15
 
 
+def test_every_set_of_features_pays_for_the_same_tests(results):
+    """q is over the concepts of a family, the same for latents, baselines and moved labels."""
+    frozen = results.found[results.found["protocol"] == "frozen"]
+    assert set(frozen["annotations_tested"]) == {len(STRUCTURE)}
+    assert set(frozen.loc[frozen["features"] != "shuffled labels", "letters_tested"]) == {29}
+    for _, rows in results.best.groupby("features"):
+        others = rows[~rows["kind"].isin(list(IDENTITY))]
+        np.testing.assert_allclose(others["q"], false_discovery_control(others["p"]))
+    assert (results.best["q"] >= results.best["q_least"]).all()
+
+
+def test_headers_are_those_of_the_tables(results):
+    """What a file without a row begins with; families need annotations that these data lack."""
+    for name in set(HEADERS) - {"families"}:
+        assert tuple(getattr(results, name).columns) == HEADERS[name], name
+
+
+def test_every_column_and_kind_is_documented(results):
+    """In docs/probe_tables.md; names that a part or a set of features begins stand there once."""
+    text = (Path(__file__).parents[2] / "docs" / "probe_tables.md").read_text()
+    known = set(re.findall(r"`([^`]+)`", text))
+    prefixes = "(latent|neuron|component|random|shuffled_labels|select|test)_"
+    tables = {name: list(getattr(results, name).columns) for name in {*CSV, *PARQUET}}
+    tables |= {"probes": list(by_concept(results.best).columns)}
+    tables |= {name: list(columns) for name, columns in HEADERS.items()}
+    for name, columns in tables.items():
+        short = [re.sub(f"^{prefixes}", "", c) for c in columns if c not in known]
+        missing = {c for c in short if c not in known and not (name == "logos" and len(c) == 1)}
+        assert not missing, (name, missing)
+    for kind in KINDS:
+        assert re.search(rf"^\| (.*, )?{kind}(, .*)? \|", text, re.MULTILINE), kind
+        assert kind in KIND_WORDS
+
+
 def test_tables_agree(results):
     """The chosen pair has the same figures in the long table, and in the one by concept."""
     latents = results.best[results.best["features"] == "latents"]
     merged = latents.merge(results.associations, on=["feature", "concept"], suffixes=("", "_long"))
     assert len(merged) == len(latents)
-    for name in ("f1_test", "f1_validation", "threshold", "q"):
+    for name in ("f1_test", "f1_validation", "threshold", "q_all_pairs"):
         np.testing.assert_allclose(merged[name], merged[f"{name}_long"])
     wide = by_concept(results.best)
     assert list(wide["concept"]) == list(latents["concept"])
@@ -105,11 +146,16 @@ def test_one_row_for_every_latent(results):
     assert table["latent"].tolist() == list(range(64))
     named = table.dropna(subset="concept")
     assert set(named["concept"]) <= set(STRUCTURE)
-    assert (named["precision_low"] <= named["precision"]).all()
-    assert (named["precision"] <= named["precision_high"]).all()
-    beyond = named["precision_low"] > named["expected_neighbours"]
-    assert (named["confirmed"] == beyond & (named["n_clusters_test"] >= MIN_CLUSTERS)).all()
-    assert named["confirmed"].mean() < 0.2  # labels that a random parent cannot know
+    few = named["n_clusters_test"] < 3
+    assert (named["precision_low"].isna() == few).all()
+    known = named[~few]
+    assert (known["precision_low"] <= known["precision"]).all()
+    assert (known["precision"] <= known["precision_high"]).all()
+    certain = named["q_excess"] < MAX_Q
+    assert (named["confirmed"] == certain & (named["n_clusters_test"] >= MIN_CLUSTERS)).all()
+    assert not named["confirmed"].any()  # labels that a random parent cannot know
+    np.testing.assert_allclose(named["q_excess"], false_discovery_control(named["p_excess"]))
+    assert not table.loc[table["concept"].isna(), "confirmed"].any()
 
 
 def test_structures_say_which_residues_touch(results):

@@ -21,6 +21,7 @@ from saejax.checkpoint import load_sae
 from saejax.latent_arrays import ShardLog
 from saejax.latent_store import LatentStore
 from saejax.latent_writer import RowWriter, write_columns
+from saejax.latents import main
 from saejax.sparse import SparseLatents
 from tests.saejax.resuming import Killed
 from tests.saejax.stored_latents import SEVERAL_PARTS, SMALL, files_of, loaded_of, shards_of
@@ -223,3 +224,12 @@ def test_one_writer(tiny_store, tmp_path):
         with pytest.raises(UserError, match="another process is writing it"):
             LatentStore.build(loaded_of(tiny_store), [tiny_store], tmp_path / "l")
     LatentStore.build(loaded_of(tiny_store), [tiny_store], tmp_path / "l")
+
+
+def test_a_store_given_twice_is_refused(random_run, tiny_store, tmp_path):
+    """Its residues would count twice."""
+    flags = ["--run", random_run, "--out", tmp_path / "l", "--activations", tiny_store.folder]
+    argv = ["latents", *map(str, [*flags, tiny_store.folder])]
+    with mock.patch.object(sys, "argv", argv), pytest.raises(UserError, match=r"'p0' is in .*once"):
+        main()
+    assert not (tmp_path / "l").exists()

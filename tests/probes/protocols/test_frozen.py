@@ -87,7 +87,7 @@ def test_intervals_occurrences_and_significance(world):
     for name in ("f1_test", "precision_test", "recall_test"):
         assert row[f"{name}_low"] < row[name] < row[f"{name}_high"]
     pairs = run(z, concept, parts).pairs
-    q, p = pairs["q"].to_numpy(), pairs["p"].to_numpy()
+    q, p = pairs["q_all_pairs"].to_numpy(), pairs["p"].to_numpy()
     assert q[2] < 1e-3
     assert np.delete(q, [2, 4]).min() > 0.01
     assert np.all(p <= q)

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from probes.report.page import LOGOS_OF_A_CONCEPT, SHOWN_LOGOS, _cards
+from probes.report.tables import _one_large_cluster
 
 
 def named_latents(concepts):
@@ -31,3 +32,11 @@ def test_the_page_stays_small(tmp_path):
 def test_no_confirmed_latent(tmp_path):
     assert _cards(named_latents([]), tmp_path / "none") == []
     assert _cards(pd.DataFrame({"latent": [], "enriched": []}), tmp_path / "none") == []
+
+
+def test_one_cluster_that_outweighs_the_others_is_said():
+    """29 of 38 proteins in one of nine clusters; two equal ones are no reason to warn."""
+    split = pd.DataFrame({"cluster": ["a"] * 29 + list("bcdefghhh"), "part": "test"})
+    [words] = _one_large_cluster(split)
+    assert "holds 29 of 38 test proteins" in words
+    assert not _one_large_cluster(pd.DataFrame({"cluster": list("aabb"), "part": "test"}))

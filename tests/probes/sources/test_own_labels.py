@@ -108,7 +108,15 @@ def test_positions_behind_a_crop_are_counted(tmp_path):
         ("a.tsv", "id\tposition\tlabel\n\t2\tx\n", "line 2 has no id"),
         ("a.tsv", "id\tposition\tlabel\nP1\t2\n", "line 2 has 2 fields"),
         ("a.tsv", "id\tposition\tlabel\nQ9\t2\tx\n", "none of its 1 records .*the first is 'Q9'"),
-        ("a.tsv", "id\tlabel\n", "none of its 0 records"),
+        ("a.tsv", "id\tlabel\n", "a.tsv: has no record"),
+        ("a.tsv", "id\tpos\tlabel\nP1\t3\tx\n", "unknown column.s. 'pos' and none with a position"),
+        ("a.tsv", "id\tPosition\tlabel\nP1\t3\tx\n", "unknown column.s. 'Position'"),
+        ("a.tsv", "P1\t1\t5\tx\n", "has no header, and is not named .bed"),
+        ("a.txt", "P1 1 5 x\n", "has no header, and is not named .bed"),
+        ("a.tsv", "", "a.tsv: is empty; this must be"),
+        ("a.bed", "\n", "a.bed: is empty; this must be"),
+        ("a.tsv", "\x7fELF\0\0\1\n", "a.tsv: is binary; this must be"),
+        ("a.dat.gz", "hello\n", "is named like a UniProt flat file .* begins with 'hello'"),
         ("a.bed", "P1\t3\t3\tx\n", "3..3 is no stretch; it counts from 0"),
         ("a.bed", "P1\t3\n", "has 2 fields; a BED line has at least 3"),
         ("a.gff3", "##gff-version 3\nP1\tx\ty\t1\t2\n", "line 2 has 5 fields"),
@@ -128,3 +136,13 @@ def test_a_label_of_residues_and_of_proteins(tmp_path):
     second = write(tmp_path / "b.tsv", "id\tlabel\nP2\tx\n")
     with pytest.raises(UserError, match="'x' labels a protein here and a residue in .*a.tsv"):
         Annotations.load(ROWS, labels=[first, second])
+
+
+def test_the_terminal_says_how_a_file_was_read(tmp_path, caplog):
+    """From which number it counts, and which columns it does not know."""
+    caplog.set_level("INFO")
+    read(tmp_path, "a.bed", "P1\t0\t3\tx\n")
+    assert "a.bed: read as BED, counting from 0" in caplog.text
+    read(tmp_path, "a.tsv", "id\tposition\tscore\tlabel\nP1\t3\t.5\tx\n")
+    assert "a.tsv: read as a label TSV, counting from 1" in caplog.text
+    assert "a.tsv: ignores the column(s) 'score'" in caplog.text
