@@ -137,7 +137,7 @@ def _one_large_cluster(split: pd.DataFrame) -> list[str]:
         return []
     return [
         f"WARNING: one homology cluster holds {largest} of {len(test)} test proteins and outweighs "
-        "the others: even a perfect latent can miss q < 0.05; give more families, or another --seed."
+        "the others: even a perfect latent can miss q < 0.05; give more families or another --seed."
     ]
 
 
