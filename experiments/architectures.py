@@ -9,10 +9,9 @@ Command::
     python -m experiments.architectures --activations acts/ --out runs/architectures
 
 Writes ``architectures.json`` and ``architectures.md``. Finished runs are used again. Where λ sets
-the sparsity, the ones below follow from runs at λ = 4 (ReLU-L1, L0 25) and 3 (Gated, L0 21), L0 being
-about as 1 / λ, so that it comes out near 32. Speeds are
-measured after the runs, on the store's first rows: the programs take turns, so they can be compared
-with each other.
+the sparsity, the ones below should bring L0 near 32: λ = 4 gave ReLU-L1 25 and λ = 3 gave Gated 21,
+and L0 goes about as 1 / λ. Speeds are measured after the runs, on the store's first rows: the
+programs take turns, so they can be compared with each other.
 """
 
 from __future__ import annotations
