@@ -132,7 +132,7 @@ def top_list(results: ProbeResults, *, n_precise: int = 3) -> str:
 def _one_large_cluster(split: pd.DataFrame) -> list[str]:
     """A warning where one cluster holds more than half of the test proteins."""
     test = where(split, split["part"] == "test")
-    largest = int(test.groupby("cluster").size().max())
+    largest = max(test["cluster"].value_counts().tolist())
     if 2 * largest <= len(test):
         return []
     return [
