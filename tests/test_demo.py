@@ -35,6 +35,7 @@ def small_data(tmp_path_factory):
         write_fasta(folder / f"{name}.fasta.gz", short[:n])
     for name in ("pdb_dssp.tsv.gz", "swissprot.dat.gz", "clusters.tsv"):
         shutil.copy(ROOT / "data" / name, folder / name)
+    shutil.copytree(ROOT / "data" / "structures", folder / "structures")
     return folder
 
 

@@ -54,14 +54,14 @@ def corrected(best: pd.DataFrame) -> pd.DataFrame:
 
 def count_found(protocol: str, name: str, best: pd.DataFrame) -> dict[str, Any]:
     """A row of ``found.csv`` from :func:`corrected` rows, each family counted apart."""
-    found = best["found"].to_numpy(dtype=bool)
+    found = np.asarray(best["found"], dtype=bool)
     family = np.array([family_of(kind) for kind in best["kind"]])
     row = {
         "protocol": protocol, "features": name, "concepts_tested": len(best),
         "concepts_found": int(found.sum()),
         "concepts_found_beyond_letters": int(found[family != "letters"].sum()),
         "features_found": len(np.unique(best["feature"].to_numpy()[found])),
-        "out_of_reach": int((best["q_least"].to_numpy() >= MAX_Q).sum()),
+        "out_of_reach": int((np.asarray(best["q_least"]) >= MAX_Q).sum()),
     }  # fmt: skip
     for f in FAMILIES:
         row |= {

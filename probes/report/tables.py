@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from extract.errors import UserError
@@ -133,7 +132,7 @@ def top_list(results: ProbeResults, *, n_precise: int = 3) -> str:
 def _one_large_cluster(split: pd.DataFrame) -> list[str]:
     """A warning where one cluster holds more than half of the test proteins."""
     test = where(split, split["part"] == "test")
-    largest = int(np.unique(test["cluster"].to_numpy(str), return_counts=True)[1].max())
+    largest = max(test["cluster"].value_counts().tolist())
     if 2 * largest <= len(test):
         return []
     return [
