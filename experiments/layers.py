@@ -161,8 +161,8 @@ def row_of(run: Path, probes: Path, spliced: Path) -> dict[str, Any]:
     row["loss_recovered"] = masked["loss_recovered_zero"]["mean"]
     row["loss_recovered_mean"] = masked["loss_recovered_mean"]["mean"]
     row["delta_cross_entropy"] = masked["delta_cross_entropy"]["mean"]
-    found = pd.read_csv(probes / "found.csv")
-    frozen = {r["features"]: r for r in found.to_dict("records") if r["protocol"] == "frozen"}
+    found: list[dict[str, Any]] = pd.read_csv(probes / "found.csv").to_dict("records")
+    frozen = {r["features"]: r for r in found if r["protocol"] == "frozen"}
     for short, name in {"latent": "latents", **BASELINES}.items():
         if name in frozen:
             row[f"{short}_found"] = int(frozen[name]["concepts_found"])
@@ -173,7 +173,7 @@ def row_of(run: Path, probes: Path, spliced: Path) -> dict[str, Any]:
     for concept in TABULATED:
         if concept not in table.index:
             continue
-        of = table.loc[concept]
+        of: dict[str, Any] = table.loc[[concept]].to_dict("records")[0]
         row[f"{concept}_all_positive"] = of["f1_all_positive"]
         for short in ("latent", *BASELINES):
             if f"{short}_f1" in table.columns:
