@@ -168,7 +168,7 @@ def row_of(run: Path, probes: Path, spliced: Path) -> dict[str, Any]:
             row[f"{short}_found"] = int(frozen[name]["concepts_found"])
             row[f"{short}_tested"] = int(frozen[name]["concepts_tested"])
     latents = pd.read_csv(probes / "latents.csv")
-    row["confirmed"] = int((latents["confirmed"].astype(str) == "True").sum())
+    row["confirmed"] = latents["confirmed"].astype(str).tolist().count("True")
     table = pd.read_csv(probes / "probes.csv").set_index("concept")
     for concept in TABULATED:
         if concept not in table.index:
