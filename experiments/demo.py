@@ -238,7 +238,8 @@ def main() -> None:
         runner.run(make(config))
     print((config.out / "findings.txt").read_text())
     bundle = config.out / "bundle"
-    explore = "make explore" if config.out == DemoConfig.out else f"python -m explorer serve {bundle} --open"
+    ours = config.out == DemoConfig.out
+    explore = "make explore" if ours else f"python -m explorer serve {bundle} --open"
     print(
         f"Done in {(time.monotonic() - start) / 60:.1f} minutes. Open the explorer:\n\n"
         f"    {explore}\n\n"
