@@ -25,7 +25,7 @@ import tyro
 
 from extract.errors import UserError, run_cli
 from extract.fasta import Protein
-from extract.files import read_json, write_atomically, write_json_atomically
+from extract.files import plain_settings, read_json, write_atomically, write_json_atomically
 from extract.store import ActivationStore
 
 if TYPE_CHECKING:
@@ -166,12 +166,11 @@ def _row(
 
 def summarize(config: AminoAcidConfig, table: pd.DataFrame) -> dict[str, Any]:
     """The finding in a few numbers, with the settings."""
-    plain = {k: str(v) if isinstance(v, Path) else v for k, v in vars(config).items()}
     column = {name: table[name].to_numpy(dtype=float) for name in table.select_dtypes("number")}
     target = column["delta_log_p"]
     run = read_json(config.run / "run.json", "a training run")
     return {
-        "config": plain,
+        "config": plain_settings(config),
         "parent": run["store"]["parent"],
         "site": run["store"]["site"],
         "n_amino_acids": len(table),

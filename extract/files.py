@@ -12,6 +12,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -50,6 +51,18 @@ def read_json(path: Path, what: str) -> dict:
     if not isinstance(value, dict):
         raise UserError(f"{path}: damaged (not a JSON object); make {what} again")
     return value
+
+
+def plain(value: Any) -> Any:
+    """A setting as a JSON value: a path as text, a tuple as a list, others as they are."""
+    if isinstance(value, tuple):
+        return [plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def plain_settings(config: Any) -> dict[str, Any]:
+    """The fields of a flat dataclass as JSON values, for a record."""
+    return {f.name: plain(getattr(config, f.name)) for f in fields(config)}
 
 
 def versions(*packages: str) -> dict[str, str]:

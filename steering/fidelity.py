@@ -18,7 +18,13 @@ from jaxtyping import Float
 from extract.command_line import Optional, parse
 from extract.errors import UserError, run_cli
 from extract.fasta import Protein
-from extract.files import require_place_for, versions, without_nan, write_json_atomically
+from extract.files import (
+    plain_settings,
+    require_place_for,
+    versions,
+    without_nan,
+    write_json_atomically,
+)
 from extract.selection import FastaReport, FastaSource, Selection, TooLong
 from steering.controls import Interval, bootstrap_totals
 from steering.splice import PASSES, SpliceSums, splice
@@ -206,7 +212,6 @@ def _record(
     report: FastaReport,
     inputs: Mapping[str, Any],
 ) -> dict[str, Any]:
-    plain = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
     return {
         "kind": KIND,
         "format_version": FORMAT_VERSION,
@@ -218,7 +223,7 @@ def _record(
         "task": "next residue" if model.mask_token is None else "masked residues",
         "proteins": asdict(report),
         "trained_on": _trained_on(loaded, report),
-        "config": plain,
+        "config": plain_settings(config),
         "rules": RULES,
         "units": "natural log; cross-entropy and KL per residue, over the whole vocabulary",
         "inputs": inputs,
