@@ -113,9 +113,8 @@ class TorchSAE(nn.Module):
         Raises:
             UserError: the first difference, with both values.
         """
-        found = {"parent": model.describe(), "site": self.site, "d_model": model.d_model}
         what = f"{self.name} and the loaded model {model.name}"
-        require_same_parent(self.manifest, found, what=what)
+        require_same_parent(self.manifest, model.describe_site(self.site), what=what)
 
     def check_latent(self, latent: int) -> int:
         """Return ``latent`` if the dictionary has it, else raise a :class:`UserError`."""

@@ -44,7 +44,7 @@ def random_sae(model: ESM2, site: str, *, d_sae: int = 24, k: int = 4, seed: int
         "mean": rng.normal(size=d),
         "scale": np.float64(1.7),
     }
-    manifest = {"parent": model.describe(), "site": site, "d_model": d}
+    manifest = model.describe_site(site)
     return TorchSAE(arrays, k, manifest, name="run tiny")
 
 

@@ -69,7 +69,7 @@ def tryptophan_probe(model: ESM2) -> ConceptProbe:
     wanted[AMINO_ACIDS.index("W")] = 6.0
     rows = torch.cat([0.88 * table, torch.ones(20, 1, dtype=torch.float64)], dim=1)  # token dropout
     solution = torch.linalg.lstsq(rows, wanted).solution[:, 0]
-    manifest = {"parent": model.describe(), "site": "block0", "d_model": model.d_model}
+    manifest = model.describe_site("block0")
     return ConceptProbe("tryptophan", solution[:-1].float().numpy(), float(solution[-1]), 0.5,
                         manifest, {})  # fmt: skip
 

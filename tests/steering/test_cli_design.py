@@ -22,7 +22,7 @@ def probe(workspace: Workspace, tmp_path: Path) -> Path:
     """A concept's probe of the workspace's parent, with random weights."""
     model = load_esm2(weights=workspace.weights, device="cpu")
     weights = np.random.default_rng(0).normal(size=model.d_model).astype(np.float32)
-    manifest = {"parent": model.describe(), "site": "block2", "d_model": model.d_model}
+    manifest = model.describe_site("block2")
     path = tmp_path / "aromatic.npz"
     ConceptProbe("aromatic", weights, 0.1, 0.5, manifest, {}).save(path)
     return path
