@@ -278,8 +278,7 @@ def _read(
         streams = {site: x[rows] for site, x in model.residuals(tokens, sites).items()}
         columns = [probe.probability(streams[probe.site]) for probe in probes]
         if sae is not None and latents:
-            values, indices = sae.encode(streams[sae.site])
-            columns = [torch.where(indices == j, values, 0.0).sum(-1) for j in latents] + columns
+            columns = [*sae.encode(streams[sae.site]).of(latents).unbind(-1), *columns]
         per_residue = torch.stack(columns, -1).cpu().numpy()
         found += np.split(per_residue, np.cumsum([lengths[i] for i in batch])[:-1])
     return found

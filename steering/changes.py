@@ -83,9 +83,8 @@ def change_of(
         latents: ``sae.encode(x_RD)``, if it is known.
     """
     names = latents_of(edits)
-    values, indices = sae.encode(x_RD) if latents is None else latents
-    columns = [torch.where(indices == j, values, 0.0).sum(-1) for j in names]
-    before_RC = torch.stack(columns, -1) if columns else values.new_zeros((len(x_RD), 0))
+    latents = sae.encode(x_RD) if latents is None else latents
+    before_RC = latents.of(names)
     after_RC = before_RC.clone()
     edited_R = torch.zeros(len(x_RD), dtype=torch.bool, device=x_RD.device)
     extra_RD = torch.zeros((len(x_RD), sae.d_model), device=x_RD.device)
@@ -100,7 +99,7 @@ def change_of(
             after_RC[:, column] = torch.where(at, new, after_RC[:, column])
     delta_RD = decoded_change(sae, after_RC - before_RC, names) + extra_RD
     if error_term == "drop":
-        x_hat_RD = sae.decode(TorchLatents(values, indices))
+        x_hat_RD = sae.decode(latents)
         delta_RD = torch.where(edited_R[:, None], x_hat_RD + delta_RD - x_RD.float(), 0.0)
     return Change(delta_RD, edited_R, before_RC, after_RC)
 
