@@ -42,7 +42,7 @@ from steering.design import design
 from steering.design_settings import DesignSettings
 from steering.edits import Edit, Where, multiple_of_maximum
 from steering.masked import masked_residues, scored_batches
-from steering.success import LEVEL, amino_acid_readout, success
+from steering.success import amino_acid_readout, share_beyond, success
 from steering.sweep import DoseResponse, dose_response
 from steering.torch_sae import TorchSAE
 
@@ -176,11 +176,9 @@ def run_target(
         model, sae, sequences, edits[-1], directions * norms[:, None].to(directions),
         probes[target.name], settings,
     )  # fmt: skip
-    above = (moved > np.quantile(of_controls, LEVEL, axis=0)) & (moved != 0)
     return TargetResult(
         target, bootstrap_mean(moved, seed=settings.seed), float(of_controls.mean()),
-        bootstrap_mean(above.astype(float), seed=settings.seed), float("nan"), reached, facts,
-        moved,
+        share_beyond(moved, of_controls, settings.seed), float("nan"), reached, facts, moved,
     )  # fmt: skip
 
 

@@ -85,8 +85,8 @@ def success(
                 else NOTHING,
                 float(np.nanmean(response.kl[0, i, proteins])),
                 float(np.nanmean(response.kl[1:, i, proteins])) if len(controls) else float("nan"),
-                _beyond(effect, controls, seed),
-                _beyond(effect, matched, seed),
+                share_beyond(effect, controls, seed),
+                share_beyond(effect, matched, seed),
                 float(reached[:, i, proteins][:, has].mean()) if len(controls) else float("nan"),
                 float(np.nanmean(response.relative_norm[i, proteins])),
                 int(has.sum()),
@@ -109,8 +109,16 @@ def _mean(controls: Float[np.ndarray, "controls proteins"], seed: int) -> Interv
     return bootstrap_mean(controls.mean(axis=0), seed=seed) if len(controls) else NOTHING
 
 
-def _beyond(effect: np.ndarray, controls: np.ndarray, seed: int) -> Interval:
-    """Share of proteins above the controls' quantile; an effect of exactly 0 never is."""
+def share_beyond(
+    effect: Float[np.ndarray, " proteins"],
+    controls: Float[np.ndarray, "controls proteins"],
+    seed: int = 0,
+) -> Interval:
+    """Share of proteins above the :data:`LEVEL` quantile of their controls.
+
+    An effect of exactly 0 never is; NaN (a protein without a value) is left out. All NaN without
+    controls. 95 %, bootstrap over proteins.
+    """
     if not len(controls):
         return NOTHING
     above = (effect > np.quantile(controls, LEVEL, axis=0)) & (effect != 0)
