@@ -21,8 +21,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from extract.errors import UserError
-from steering.edits import OF_STREAM, Edit, Residues, latents_of
+from steering.edits import OF_STREAM, Edit, Residues, latents_of, require_distinct
 from steering.torch_sae import TorchLatents, TorchSAE
 
 ErrorTerm = Literal["keep", "drop"]
@@ -50,15 +49,9 @@ def check_edits(sae: TorchSAE, edits: Sequence[Edit]) -> None:
     Raises:
         UserError: naming the latent.
     """
-    seen = set()
     for edit in edits:
         sae.check_latent(edit.latent)
-        if (edit.latent, edit.where) in seen:
-            raise UserError(
-                f"latent {edit.latent} is edited twice at the same residues ({edit.where}); give "
-                "it one edit there"
-            )
-        seen.add((edit.latent, edit.where))
+    require_distinct(edits)
 
 
 def change_of(

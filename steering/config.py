@@ -19,6 +19,7 @@ from steering.edits import (
     EditRequest,
     parse_edits,
     parse_where,
+    require_distinct,
 )
 
 log = logging.getLogger(__name__)
@@ -81,14 +82,7 @@ class OneProteinConfig(SteerConfig):
             raise UserError(f"give one of --sequence and --fasta; {given} was given")
         if self.record is not None and self.fasta is None:
             raise UserError("--record names a record of --fasta; there is no --fasta")
-        seen = set()
-        for request in self.requests():
-            if (request.latent, request.where) in seen:
-                raise UserError(
-                    f"latent {request.latent} is edited twice at the same residues "
-                    f"({request.where}); give it one edit there"
-                )
-            seen.add((request.latent, request.where))
+        require_distinct(self.requests())
 
     def requests(self) -> list[EditRequest]:
         """All edits, in order."""
@@ -127,7 +121,7 @@ class EditConfig(OneProteinConfig):
         if where.places == "all":
             return list(range(n_residues))
         where.check(n_residues, f"--mask {self.mask!r}")
-        return sorted({i for first, last in where.ranges for i in range(first, last)})
+        return where.positions()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +198,7 @@ def _residues(text: str, flag: str) -> tuple[int, ...]:
         raise UserError(f"{flag} {text!r}: must be ranges counted from 1 such as 3,10-15")
     if any(last > MAX_POSITION for _, last in where.ranges):
         raise UserError(f"{flag} {text!r}: no sequence is so long")
-    return tuple(sorted({i for first, last in where.ranges for i in range(first, last)}))
+    return tuple(where.positions())
 
 
 def read_protein(config: OneProteinConfig) -> Protein:
