@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import hashlib
 import importlib.metadata
@@ -10,7 +11,7 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -74,6 +75,15 @@ def write_lines_atomically(path: Path, lines: list[dict]) -> None:
     """Write JSON lines, all or none of them."""
     text = "".join(json.dumps(line) + "\n" for line in lines)
     write_atomically(path, lambda f: f.write(text.encode()))
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table, whole or not at all; lines end with a line feed."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_atomically(path, lambda f: f.write(text.getvalue().encode()))
 
 
 def save_array_atomically(path: Path, array: np.ndarray) -> None:

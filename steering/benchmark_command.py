@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from extract.errors import UserError
-from extract.files import open_text, without_nan, write_atomically, write_json_atomically
+from extract.files import open_text, without_nan, write_csv, write_json_atomically
 from steering.commands import describe, load
 from steering.config_many import BenchmarkConfig, read_proteins
 from steering.results import FORMAT_VERSION, RECORD, begin_result, require_result_folder
@@ -138,11 +137,8 @@ def write_benchmark(
 
     begin_result(out)
     rows = [row_of(r) | {"steers": steers(r)} for r in results]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(out / "benchmark.csv", lambda f: f.write(text.getvalue().encode()))
+    names = list(rows[0])
+    write_csv(out / "benchmark.csv", names, [[row[name] for name in names] for row in rows])
     whole = {
         "kind": "benchmark",
         "format_version": FORMAT_VERSION,

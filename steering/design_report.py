@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +12,7 @@ from matplotlib.figure import Figure
 
 from extract.alphabet import AMINO_ACIDS
 from extract.fasta import Protein
-from extract.files import without_nan, write_atomically, write_json_atomically
+from extract.files import without_nan, write_atomically, write_csv, write_json_atomically
 from steering.controls import bootstrap_mean
 from steering.design_record import design_record
 from steering.design_settings import DesignSettings
@@ -47,7 +45,8 @@ def write_design(
         for a in arms
     ]  # fmt: skip
     rows = [row for r in records for row in r.rows]
-    write_atomically(out / "variants.csv", lambda f: f.write(_csv(rows)))
+    names = list(rows[0])
+    write_csv(out / "variants.csv", names, [[_short(row[name]) for name in names] for row in rows])
     fasta = "".join(r.fasta for r in records)
     write_atomically(out / "variants.fasta", lambda f: f.write(fasta.encode()))
     image = png(composition_figure(protein, arms))
@@ -134,15 +133,6 @@ def composition_figure(protein: Protein, arms: Sequence[JudgedArm]) -> Figure:
     axes.legend(frameon=False, fontsize=9)
     axes.set_title(f"What was written into {protein.id}", fontsize=10)
     return figure
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({k: _short(v) for k, v in row.items()})
-    return text.getvalue().encode()
 
 
 def _short(value: Any) -> Any:
