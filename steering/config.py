@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from extract.command_line import Optional
+from extract.command_line import Optional, require_at_least
 from extract.errors import UserError
 from extract.fasta import MAX_POSITION, Protein, check_sequence
 from extract.selection import read_fasta
@@ -51,10 +51,8 @@ class SteerConfig:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        if self.seed < 0:
-            raise UserError(f"--seed ({self.seed}) must not be negative")
-        if self.batch_residues < 1:
-            raise UserError(f"--batch-residues ({self.batch_residues}) must be at least 1")
+        require_at_least(self, 0, "seed")
+        require_at_least(self, 1, "batch_residues")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,12 +167,8 @@ class DesignConfig(OneProteinConfig):
     def __post_init__(self) -> None:
         """Check the numbers and texts that need no run."""
         super().__post_init__()
-        for name in ("control_variants", "random_latents"):
-            if getattr(self, name) < 0:
-                flag = name.replace("_", "-")
-                raise UserError(f"--{flag} ({getattr(self, name)}) must not be negative")
-        if self.copies < 2:
-            raise UserError(f"--copies ({self.copies}) must be at least 2")
+        require_at_least(self, 0, "control_variants", "random_latents")
+        require_at_least(self, 2, "copies")
         self.settings()
 
     def settings(self) -> DesignSettings:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from extract.command_line import Optional, parse
+from extract.command_line import Optional, parse, require_at_least
 from extract.errors import UserError, run_cli
 from extract.fasta import Protein
 from extract.files import (
@@ -83,13 +83,8 @@ class FidelityConfig:
         """Check the numbers."""
         if not 0 < self.mask_fraction < 1:
             raise UserError(f"--mask-fraction ({self.mask_fraction}) must be between 0 and 1")
-        for name in ("sample", "resamples", "batch_residues"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                flag = name.replace("_", "-")
-                raise UserError(f"--{flag} ({value}) must be at least 1")
-        if self.seed < 0:
-            raise UserError(f"--seed ({self.seed}) must not be negative")
+        require_at_least(self, 1, "sample", "resamples", "batch_residues")
+        require_at_least(self, 0, "seed")
 
 
 def figures(totals: Float[np.ndarray, "*many 13"]) -> dict[str, Float[np.ndarray, "*many"]]:
