@@ -12,7 +12,6 @@ Command: ``python -m experiments.steer_amino_acids --run runs/demo/sae --probes 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ import tyro
 from extract.errors import UserError, run_cli
 from extract.fasta import Protein
 from extract.files import plain_settings, read_json, write_atomically, write_json_atomically
+from extract.sampling import by_hash
 from extract.store import ActivationStore
 
 if TYPE_CHECKING:
@@ -68,8 +68,7 @@ def unseen_proteins(config: AminoAcidConfig) -> list[Protein]:
     unseen = [p for p in store.proteins if p.id in test]
     if not unseen:
         raise UserError(f"{config.activations}: none of its proteins is in the probes' test part")
-    unseen.sort(key=lambda p: hashlib.sha256(p.sequence.encode()).hexdigest())
-    return unseen[: config.n_proteins]
+    return by_hash(unseen, config.n_proteins)
 
 
 def best_latents(config: AminoAcidConfig, run_name: str) -> dict[str, int]:

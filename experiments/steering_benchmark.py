@@ -37,6 +37,7 @@ from scipy.stats import rankdata
 from extract.errors import UserError, run_cli
 from extract.fasta import Protein
 from extract.files import read_json, without_nan, write_atomically, write_json_atomically
+from extract.sampling import by_hash
 from extract.selection import read_fasta
 
 if TYPE_CHECKING:
@@ -92,12 +93,6 @@ class SteeringBenchmarkConfig:
         if len(self.runs) != len(self.probes):
             raise UserError(f"--runs ({len(self.runs)}) and --probes ({len(self.probes)}): give "
                             "one folder of probes for each run")  # fmt: skip
-
-
-def by_hash(proteins: Sequence[Protein], n: int) -> list[Protein]:
-    """The ``n`` with the smallest SHA-256."""
-    order = sorted(proteins, key=lambda p: hashlib.sha256(p.sequence.encode()).hexdigest())
-    return order[:n]
 
 
 def targets_of(config: SteeringBenchmarkConfig, probes: Path) -> pd.DataFrame:
