@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +34,8 @@ def write_design(
     edits: Sequence[Edit],
     settings: DesignSettings,
     record: dict[str, Any],
-) -> None:
-    """Write variants of all arms, the figure, the page and, last, ``steering.json``."""
+) -> dict[str, Any]:
+    """Write variants of all arms, the figure, the page and, last, the record, which is returned."""
     begin_result(out)
     records = [
         design_record(
@@ -68,6 +68,7 @@ def write_design(
     }
     write_page(out, "design.html", whole, {"composition": image})
     write_json_atomically(out / RECORD, without_nan(whole))
+    return whole
 
 
 def readings(judgement: Judgement) -> dict[str, float]:
@@ -94,18 +95,16 @@ def summaries(arms: Sequence[JudgedArm]) -> list[dict[str, Any]]:
     return found
 
 
-def text_summary(arms: Sequence[JudgedArm]) -> str:
-    """One line for each arm, for the terminal."""
+def text_summary(record: Mapping[str, Any]) -> str:
+    """One line for each arm of a record of :func:`write_design`, for the terminal."""
     lines = []
-    for found in summaries(arms):
-        rises = ", ".join(
-            f"{name} {found[name]['mean']:+.3f}" for name in readings(arms[0].judgements[0])
-        )
+    for found in record["arms"]:
+        rises = ", ".join(f"{name} {found[name]['mean']:+.3f}" for name in record["readings"])
         lines.append(
             f"{found['arm']}: {found['n_variants']} variants, identity "
             f"{found['identity']['mean']:.2f}, pseudo-perplexity "
             f"{found['pseudo_perplexity']['mean']:.1f} (input "
-            f"{arms[0].judgements[0].input_pseudo_perplexity:.1f}); rise in the unedited model: "
+            f"{record['input_pseudo_perplexity']:.1f}); rise in the unedited model: "
             f"{rises or 'nothing was read'}"
         )
     return "\n".join(lines)
