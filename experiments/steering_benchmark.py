@@ -34,6 +34,7 @@ import pandas as pd
 import tyro
 from scipy.stats import rankdata
 
+from extract.alphabet import AMINO_ACIDS
 from extract.errors import UserError, run_cli
 from extract.fasta import Protein
 from extract.files import read_json, without_nan, write_atomically, write_json_atomically
@@ -209,7 +210,7 @@ def run_layer(
     split = pd.read_csv(probes_folder / "split.csv", dtype=str)
     part = dict(zip(split["id"], split["part"], strict=True))
     wanted = targets_of(config, probes_folder)
-    concepts = [t for t in dict.fromkeys(wanted["target"]) if t not in set("ACDEFGHIKLMNPQRSTVWY")]
+    concepts = [t for t in dict.fromkeys(wanted["target"]) if t not in set(AMINO_ACIDS)]
     readers = fit_probes(config, model, proteins, part, concepts)
     unseen = by_hash(
         [p for p in proteins if part.get(p.id) == "test" and len(p.sequence) <= 400],

@@ -155,7 +155,7 @@ def run_target(
         n_directions=settings.n_directions, seed=settings.seed,
         batch_tokens=settings.batch_residues,
     )  # fmt: skip
-    facts = facts_of(model, sae, loaded, target.latent, response)
+    facts = facts_of(sae, loaded, target.latent, response)
     if target.is_amino_acid:
         readout = amino_acid_readout(response, target.name)
         last = success(response, readout, seed=settings.seed)[-1]
@@ -236,7 +236,6 @@ def _rewritten(
 
 @torch.inference_mode()
 def facts_of(
-    model: ProteinLM,
     sae: TorchSAE,
     loaded: LoadedSAE,
     latent: int,
