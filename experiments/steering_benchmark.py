@@ -200,7 +200,7 @@ def run_layer(
     from extract.parents import load_parent_of
     from saejax.checkpoint import load_sae
     from steering.benchmark import BenchmarkSettings, Target, row_of, run_target
-    from steering.benchmark_command import line_of, steers
+    from steering.benchmark_command import line_of
     from steering.torch_sae import TorchSAE
 
     loaded = load_sae(run)
@@ -237,10 +237,7 @@ def run_layer(
             {"run": run.name, "site": loaded.site, "site_depth": model.sites.index(loaded.site)}
             | row_of(result)
             | {k: t[k] for k in ("why", "f1", "precision", "excess")}
-            | {
-                "steers": steers(result),
-                "probe_auroc": reader.record["held_out"]["auroc"] if reader else np.nan,
-            }
+            | {"probe_auroc": reader.record["held_out"]["auroc"] if reader else np.nan}
         )
     return pd.DataFrame(rows)
 

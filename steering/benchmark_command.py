@@ -88,11 +88,6 @@ def read_targets(path: Path) -> list[Target]:
     return targets
 
 
-def steers(result: TargetResult) -> bool:
-    """Whether more proteins than not move beyond their controls, and surely more than by chance."""
-    return result.success.mean >= 0.5 and result.success.low > 0.05
-
-
 def by_class(results: Sequence[TargetResult]) -> list[dict[str, Any]]:
     """Success rates by kind of concept."""
     kinds = dict.fromkeys(r.target.kind for r in results)
@@ -104,7 +99,7 @@ def by_class(results: Sequence[TargetResult]) -> list[dict[str, Any]]:
                 "kind": kind,
                 "n_targets": len(of_kind),
                 "success": float(np.mean([r.success.mean for r in of_kind])),
-                "n_steer": sum(map(steers, of_kind)),
+                "n_steer": sum(r.steers for r in of_kind),
                 "control": float(np.mean([r.control for r in of_kind])),
                 "effect": float(np.mean([r.effect.mean for r in of_kind])),
             }
@@ -134,9 +129,10 @@ def write_benchmark(
 
     from steering.benchmark import row_of
     from steering.page import write_page
+    from steering.success import chance
 
     begin_result(out)
-    rows = [row_of(r) | {"steers": steers(r)} for r in results]
+    rows = [row_of(r) for r in results]
     names = list(rows[0])
     write_csv(out / "benchmark.csv", names, [[row[name] for name in names] for row in rows])
     whole = {
@@ -144,6 +140,7 @@ def write_benchmark(
         "format_version": FORMAT_VERSION,
         **record,
         "settings": asdict(settings),
+        "chance": chance(settings.n_controls),
         "classes": by_class(results),
         "targets": rows,
     }

@@ -18,15 +18,21 @@ from extract.files import without_nan, write_atomically, write_csv, write_json_a
 from steering.controls import bootstrap_mean
 from steering.page import write_page
 from steering.results import FORMAT_VERSION, RECORD, begin_result, png
-from steering.success import Success, amino_acid_readout, strongest_amino_acid, success
+from steering.success import (
+    Success,
+    amino_acid_readout,
+    beyond_chance,
+    chance,
+    steers,
+    strongest_amino_acid,
+    success,
+)
 from steering.sweep import DoseResponse
 
 SWEEP_COLUMNS = ("arm", "number", "multiple", "norm_of_multiple", "kl",
                  *(f"delta_log_p_{a}" for a in AMINO_ACIDS))  # fmt: skip
 PROTEIN_COLUMNS = ("protein", "reported", "residues_read", "multiple", "delta_log_p", "kl",
                    "controls_95_equal_norm", "controls_95_equal_kl")  # fmt: skip
-MOST = 0.5
-"""A latent steers where at least this share of proteins exceeds its controls at equal KL."""
 
 
 class Sweep(NamedTuple):
@@ -81,12 +87,13 @@ def verdict(sweep: Sweep) -> dict[str, Any]:
         f"of controls that disturb the prediction as much (equal KL), on "
         f"{100 * s.steered_at_equal_norm.mean:.0f} % of those of equal norm."
     )
-    beyond = s.excess.low > 0
-    steers = beyond and s.steered_at_equal_kl.mean >= MOST
-    head = "It steers." if steers else "It steers some proteins only." if beyond else (
-        "No evidence that it steers."
-    )  # fmt: skip
-    return {"steers": bool(steers), "words": f"{head} {effect}{against}"}
+    given = s.steered_at_equal_kl, sweep.response.n_controls
+    head = "No evidence that it steers."
+    if steers(*given):
+        head = "It steers."
+    elif beyond_chance(*given):
+        head = "It steers some proteins only."
+    return {"steers": steers(*given), "words": f"{head} {effect}{against}"}
 
 
 def write_sweep(
@@ -115,6 +122,7 @@ def write_sweep(
         "shown_multiple": float(sweep.multiples[sweep.shown]),
         "amino_acids": [_amino_acid(sweep, a) for a in AMINO_ACIDS],
         "control_latents": response.control_latents.tolist(),
+        "chance": chance(response.n_controls),
         "verdict": verdict(sweep),
     }
     write_page(out, "sweep.html", whole, {"dose_response": image})
