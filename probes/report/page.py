@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 import tyro
@@ -14,6 +13,7 @@ import tyro
 from extract.alphabet import AMINO_ACIDS
 from extract.errors import UserError
 from extract.files import read_json, write_atomically
+from extract.pages import page_templates
 from probes.data.frames import records, where
 from probes.protocols.found import FAMILIES, family_of
 from probes.report.logo_svg import letter_shapes, logo_svg
@@ -73,11 +73,7 @@ def write_page(folder: Path) -> Path:
     """
     summary = read_json(folder / SUMMARY, "a folder of probes")
     tables = {name: _read(folder / f"{name}.csv") for name in TABLES}
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = page_templates(Path(__file__).parent)
     environment.filters["number"] = _number
     environment.filters["q"] = _q
     html = environment.get_template("page.html").render(_content(summary, tables, folder / LOGOS))
