@@ -4,10 +4,11 @@ For every latent and concept a 1-D logistic regression is fitted on the training
 of its coefficient is the direction of the call and the cut of highest F1 there its threshold. The
 latent of highest F1 on the validation proteins is the concept's. Test proteins, of which no
 homologue lies in the other parts, score it once: precision over residues, recall over residues and
-over occurrences, with intervals from drawing whole homology clusters and one test, in the direction
-that train chose. That test is the only one of its concept, so its p-value is corrected over
-concepts alone (``probes/protocols/found.py``). Beside every pair stands the false discovery rate
-over all pairs, for whoever looks through them (see ``probes/fit/significance.py``).
+over occurrences, with intervals from drawing whole homology clusters and one test of its calls, in
+which clusters weigh alike (``probes/fit/cluster_tests.py``). That test is the only one of its
+concept, so its p-value is corrected over concepts alone (``probes/protocols/found.py``). Beside
+every pair stands the false discovery rate over all pairs, for whoever looks through them (see
+``probes/fit/significance.py``).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from scipy.special import expit
 from probes.data.concepts import Concept
 from probes.data.features import Features
 from probes.data.occurrences import Occurrences
+from probes.fit.cluster_tests import call_test
 from probes.fit.scores import (
     dense_column,
     f1_all_positive,
@@ -35,8 +37,8 @@ from probes.fit.scores import (
 from probes.fit.significance import (
     Counts,
     bootstrap,
+    effective_number,
     false_discovery_rate,
-    one_sided,
     score_test,
 )
 from probes.logistic import fit_logistic_1d
@@ -213,7 +215,7 @@ def _best(
         "n_positive_train": int(yes[parts.train].sum()),
         "n_positive_validation": int(yes[parts.validation].sum()),
         "n_positive_test": int(y.sum()),
-    } | _confirmation(whole.z[j, i] * sign[j], y, parts.cluster[parts.test])  # fmt: skip
+    } | _confirmation(residues, parts.cluster[parts.test])  # fmt: skip
     for name, (low, high) in bootstrap(residues, n_draws=n_draws, seed=seed).items():
         row |= {f"{name}_test_low": float(low), f"{name}_test_high": float(high)}
     drawn = bootstrap(occurrences, n_draws=n_draws, seed=seed)
@@ -223,17 +225,16 @@ def _best(
     }
 
 
-def _confirmation(
-    z: float, y: Bool[np.ndarray, " rows"], cluster: Int[np.ndarray, " rows"]
-) -> dict[str, Any]:
-    """``p`` of the chosen feature in its direction, and ``p_least``, which nothing falls below.
-
-    Z = Σu/√Σu² is at most √n of n clusters, and ``one_sided`` at least 2^−n of those with a
-    positive.
-    """
-    positive, n = len(np.unique(cluster[y])), len(np.unique(cluster))
-    p, least = one_sided(np.array([z, np.sqrt(n)]), np.array([positive, positive]))
-    return {"n_clusters_test": positive, "p": float(p), "p_least": float(least)}
+def _confirmation(residues: Counts, cluster: Int[np.ndarray, " rows"]) -> dict[str, Any]:
+    """The test of the chosen feature's calls, and on how many clusters its scores rest."""
+    size = np.unique(cluster, return_counts=True)[1].astype(float)
+    test = call_test(residues.hits, residues.predicted, residues.positives, size)
+    return {
+        "n_clusters_test": int((residues.positives > 0).sum()),
+        "n_effective_test": float(effective_number(residues.positives)),
+        "recall_clusters": test.recall, "false_alarms_clusters": test.false_alarms,
+        "p": test.p, "p_least": test.p_least,
+    }  # fmt: skip
 
 
 def calibration(

@@ -7,9 +7,10 @@ precision, expectation and enrichment, with intervals from drawing whole homolog
 most latents are rare and precise, and F1 asks for the whole concept.
 
 One test for each annotated latent, on test: is its precision above what residue and neighbours
-predict there (``probes.fit.significance.excess_test``)? The false discovery rate is taken over all
-annotated latents, and those below ``MAX_Q`` in at least ``MIN_CLUSTERS`` clusters are *confirmed*:
-right more often than their residues explain, which need not be often.
+predict there, in clusters that weigh alike (``probes.fit.cluster_tests.excess_test``)? The false
+discovery rate is taken over all annotated latents. Those below ``MAX_Q`` in at least
+``MIN_CLUSTERS`` clusters, whose precision over residues is above the expectation, too, are
+*confirmed*: right more often than their residues explain, which need not be often.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from jaxtyping import Bool, Int
 
 from probes.data.concepts import IDENTITY
 from probes.data.rows import ProteinRows
+from probes.fit.cluster_tests import excess_test
 from probes.fit.scores import hits_of, restrict
-from probes.fit.significance import Counts, bootstrap, excess_test, false_discovery_rate
+from probes.fit.significance import Counts, bootstrap, effective_number, false_discovery_rate
 from probes.inputs import Inputs, groups
 from probes.kinds.statistics import latent_kinds
 from probes.protocols.composition import (
@@ -42,7 +44,8 @@ LATENTS_AT_ONCE = 256
 COLUMNS = (
     "concept", "precision", "precision_low", "precision_high", "expected_identity",
     "expected_neighbours", "enrichment_identity", "enrichment_neighbours", "recall", "base_rate",
-    "n_fires_test", "n_clusters_test", "precision_select", "excess_select", "p_excess",
+    "n_fires_test", "n_clusters_test", "n_effective_test", "precision_select", "excess_select",
+    "p_excess",
 )  # fmt: skip
 """Of an annotation; empty where a latent has none."""
 MIN_CLUSTERS = 10
@@ -73,9 +76,9 @@ def latent_tables(inputs: Inputs, associations: pd.DataFrame) -> tuple[pd.DataFr
         First the columns of ``latent_kinds``, then ``concept`` (none where no concept beats the
         neighbours on enough residues), ``precision``, ``precision_low``, ``precision_high``,
         ``expected_identity``, ``expected_neighbours``, ``enrichment_identity``,
-        ``enrichment_neighbours``, ``recall``, ``base_rate``, ``n_fires_test``, ``n_clusters_test``
-        on test; ``precision_select`` and ``excess_select`` of the choice; ``p_excess``,
-        ``q_excess`` and ``confirmed``; ``q_all_pairs``. Second
+        ``enrichment_neighbours``, ``recall``, ``base_rate``, ``n_fires_test``, ``n_clusters_test``,
+        ``n_effective_test`` on test; ``precision_select`` and ``excess_select`` of the choice;
+        ``p_excess``, ``q_excess`` and ``confirmed``; ``q_all_pairs``. Second
         :meth:`probes.kinds.logos.Logos.table`.
     """
     kinds = latent_kinds(inputs.latents.columns(), inputs.rows, inputs.structures)
@@ -83,7 +86,11 @@ def latent_tables(inputs: Inputs, associations: pd.DataFrame) -> tuple[pd.DataFr
     named = table["p_excess"].notna()
     p = table.loc[named, "p_excess"].to_numpy(dtype=float)
     table.loc[named, "q_excess"] = false_discovery_rate(p)
-    table["confirmed"] = (table["q_excess"] < MAX_Q) & (table["n_clusters_test"] >= MIN_CLUSTERS)
+    table["confirmed"] = (
+        (table["q_excess"] < MAX_Q)
+        & (table["n_clusters_test"] >= MIN_CLUSTERS)
+        & (table["precision"] > table["expected_neighbours"])
+    )
     if len(associations):
         pairs = associations[["feature", "concept", "q_all_pairs"]]
         q = pd.DataFrame(pairs).astype({"concept": str})
@@ -189,10 +196,11 @@ def _over_clusters(
             n_draws=inputs.config.bootstrap, seed=inputs.config.seed,
         )["precision"]  # fmt: skip
         n_clusters = (fires > 0).sum(axis=0)
-        p = excess_test(hits, expected, n_clusters)
+        p = excess_test(hits, fires, expected)
+        effective = effective_number(fires)
         found += [
             {"precision_low": low, "precision_high": high, "n_clusters_test": int(n),
-             "p_excess": float(value)}
-            for low, high, n, value in zip(*drawn, n_clusters, p, strict=True)
+             "n_effective_test": float(m), "p_excess": float(value)}
+            for low, high, n, m, value in zip(*drawn, n_clusters, effective, p, strict=True)
         ]  # fmt: skip
     return found
