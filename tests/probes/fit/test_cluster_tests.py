@@ -70,7 +70,8 @@ def test_a_side_with_few_clusters_sets_the_least_p():
     positives = np.array([10.0] * 40 + [0.0] * 3)
     found = call_test(positives, positives, positives, np.full(43, 10.0))
     assert found.p == found.p_least == 1 / 8
-    nothing = call_test(*(np.zeros(5) for _ in range(3)), np.full(5, 10.0))
+    zero = np.zeros(5)
+    nothing = call_test(zero, zero, zero, np.full(5, 10.0))
     assert (nothing.p, nothing.p_least) == (1.0, 1.0)
     everywhere = call_test(*(np.full(5, 10.0) for _ in range(4)))
     assert everywhere.p == 1.0
