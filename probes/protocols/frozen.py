@@ -20,14 +20,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
-from scipy.special import expit
 
 from probes.data.concepts import Concept
 from probes.data.features import Features
 from probes.data.occurrences import Occurrences
 from probes.fit.cluster_tests import call_test
 from probes.fit.scores import (
-    dense_column,
+    Cut,
     f1_all_positive,
     hits_of,
     rank_scores,
@@ -42,11 +41,10 @@ from probes.fit.significance import (
     score_test,
 )
 from probes.logistic import fit_logistic_1d
+from probes.protocols.calibration import calibration
 from probes.protocols.label_chunks import LABEL_BYTES, chunks_of, label_columns
 from probes.splits import PARTS
 from saejax.latents import LatentColumns
-
-CALIBRATION_BINS = 10
 
 
 class Parts(NamedTuple):
@@ -142,11 +140,12 @@ def _score_all(
     """Every feature against some concepts."""
     columns_of_part = label_columns(concepts, parts.train, parts.validation, parts.test)
     labels: dict[str, np.ndarray] = dict(zip(PARTS, columns_of_part, strict=True))
+    cuts = {name: Cut(getattr(parts, name)) for name in PARTS}
     blocks: list[_Table] = []
     for first in range(0, features.n_features, features.at_once):
         last = min(first + features.at_once, features.n_features)
         columns = features.columns(first, last)
-        inside = {name: restrict(columns, getattr(parts, name)) for name in PARTS}
+        inside = {name: cut(columns) for name, cut in cuts.items()}
         blocks.append(_block(inside, labels, parts.cluster[parts.test], balanced))
     return _Table(*(np.concatenate(a) for a in zip(*blocks, strict=True)))
 
@@ -235,32 +234,6 @@ def _confirmation(residues: Counts, cluster: Int[np.ndarray, " rows"]) -> dict[s
         "recall_clusters": test.recall, "false_alarms_clusters": test.false_alarms,
         "p": test.p, "p_least": test.p_least,
     }  # fmt: skip
-
-
-def calibration(
-    features: Features,
-    concept: Concept,
-    row: dict[str, Any],
-    labels: Bool[np.ndarray, " test_rows"],
-    test: Bool[np.ndarray, " rows"],
-) -> pd.DataFrame:
-    """Does the chosen feature's probe mean what it says? Test rows in bins of its prediction.
-
-    Returns:
-        ``concept``, ``kind``, ``predicted`` (mean of σ(coef · z + intercept)), ``observed`` (share
-        of positives) and ``n``, for each tenth of [0, 1] that has a row.
-    """
-    z = dense_column(restrict(features.columns(row["feature"], row["feature"] + 1), test), 0)
-    p = expit(row["coef"] * z + row["intercept"])
-    which = np.minimum((p * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    n = np.bincount(which, minlength=CALIBRATION_BINS)
-    filled = n > 0
-    return pd.DataFrame({
-        "concept": concept.name, "kind": concept.kind,
-        "predicted": np.bincount(which, p, minlength=CALIBRATION_BINS)[filled] / n[filled],
-        "observed": np.bincount(which, labels, minlength=CALIBRATION_BINS)[filled] / n[filled],
-        "n": n[filled],
-    })  # fmt: skip
 
 
 def calls(columns: LatentColumns, sign: int, threshold: float) -> Bool[np.ndarray, " rows"]:
