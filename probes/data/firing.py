@@ -52,10 +52,17 @@ def latent_of_entries(columns: LatentColumns) -> Int[np.ndarray, " entries"]:
 def block_bounds(
     indptr: Int[np.ndarray, " latents_and_end"],
     *,
-    max_entries: int = BLOCK_ENTRIES,
+    max_entries: int | None = None,
     max_latents: int = BLOCK_LATENTS,
 ) -> Iterator[tuple[int, int]]:
-    """(first, end) of consecutive latents that fit a block; one may be larger by itself."""
+    """(first, end) of consecutive latents that fit a block; one may be larger by itself.
+
+    Args:
+        indptr: where each latent's entries start.
+        max_entries: of a block, by default ``BLOCK_ENTRIES``.
+        max_latents: of a block.
+    """
+    max_entries = BLOCK_ENTRIES if max_entries is None else max_entries
     first, d_sae = 0, len(indptr) - 1
     while first < d_sae:
         end = int(np.searchsorted(indptr, indptr[first] + max_entries, side="right")) - 1
@@ -77,14 +84,14 @@ def firing_blocks(
     columns: ColumnSource,
     *,
     fraction: float = FIRING_FRACTION,
-    max_entries: int = BLOCK_ENTRIES,
+    max_entries: int | None = None,
 ) -> Iterator[FiringBlock]:
     """All latents in order, in blocks of at most ``max_entries`` (or of one latent).
 
     Args:
         columns: in any order within a latent; a store is read block by block.
         fraction: of a latent's maximum above which it counts as firing; 0 takes every z > 0.
-        max_entries: bounds the memory of what is done with a block.
+        max_entries: bounds the memory of what is done with a block; by default ``BLOCK_ENTRIES``.
     """
     for first, end in block_bounds(columns.indptr, max_entries=max_entries):
         yield _block(read_columns(columns, first, end), first, fraction)

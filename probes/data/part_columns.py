@@ -24,19 +24,24 @@ class PartColumns:
     """Latents on the rows that a part keeps, renumbered from 0; largest value first in each."""
 
     def __init__(
-        self, source: ColumnSource, keep: Bool[np.ndarray, " rows"], *, held_bytes: int = HELD_BYTES
+        self,
+        source: ColumnSource,
+        keep: Bool[np.ndarray, " rows"],
+        *,
+        held_bytes: int | None = None,
     ) -> None:
         """Nothing is read yet.
 
         Args:
             source: latents on all rows, on the disk or in memory.
             keep: which rows.
-            held_bytes: blocks are kept for the next pass where ``source`` has fewer bytes.
+            held_bytes: blocks are kept for the next pass where ``source`` has no more bytes; by
+                default ``HELD_BYTES``.
         """
         self._source, self._cut = source, Cut(keep)
         self.n_rows, self.n_latents = self._cut.n_rows, len(source.indptr) - 1
         self._held: dict[int, LatentColumns] | None = None
-        if 8 * int(source.indptr[-1]) <= held_bytes:
+        if 8 * int(source.indptr[-1]) <= (HELD_BYTES if held_bytes is None else held_bytes):
             self._held = {}
         self._bounds = list(block_bounds(source.indptr))
         self._firsts = np.array([first for first, _ in self._bounds])

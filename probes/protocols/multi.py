@@ -57,7 +57,7 @@ def _statistics(
         sz = s[block.rows] * values
         u = np.bincount(latent, residual[block.rows] * values, minlength=n)
         v = np.bincount(latent, sz * values, minlength=n)
-        v -= np.bincount(latent, sz, minlength=n) ** 2 / total
+        v = v - np.bincount(latent, sz, minlength=n) ** 2 / total  # counts where nothing fires
         np.divide(u**2, v, out=statistic[first : first + n], where=v > 1e-9)
     return statistic
 
