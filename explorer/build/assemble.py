@@ -24,7 +24,7 @@ def assemble_proteins(shop: Workshop, names: Sequence[str]) -> None:
 
 
 def assemble_latents(shop: Workshop, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """``by_latent/``, ``examples/`` and ``histogram/``; of each latent its ``n_proteins``, ``p99``."""
+    """``by_latent/``, ``examples/``, ``histogram/``; gives latents' ``n_proteins`` and ``p99``."""
     parts = [
         {key: part[key] for key in ("pairs", "p99", "examples")} for part in _parts(shop, names)
     ]

@@ -19,7 +19,7 @@ PART_ENTRIES = 2_000_000
 
 
 def part_bounds(order: ProteinOrder, most: int | None = None) -> Iterator[tuple[int, int]]:
-    """(first, stop) of the bundle's proteins in each part; tracked ones are not mixed with others."""
+    """(first, stop) of the bundle's proteins in each part; a part has tracked ones or others."""
     most = PART_ENTRIES if most is None else most
     before = np.append(0, np.cumsum(order.n_entries[order.stored]))
     for low, high in ((0, order.n_tracked), (order.n_tracked, len(order.stored))):

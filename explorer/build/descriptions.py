@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from extract.files import open_text
 
 MAX_CHARS = 300
+_NAMES = ("RecName: Full=", "SubName: Full=")
 _PDB_CHAIN = re.compile(r"(?P<entry>[0-9][A-Z0-9]{3})_(?P<chain>[A-Za-z0-9]+)")
 _UNIPROT_ID = re.compile(r"(?:sp|tr)\|([^|\s]+)\|")
 _UNIPROT_WORDS = re.compile(r"(?P<name>.*?)\sOS=(?P<organism>.*?)(?:\s[A-Z]{2}=.*)?$")
@@ -44,7 +45,7 @@ def _of_name(protein_id: str) -> str:
     return f"PDB entry {chain['entry']}, chain {chain['chain']}" if chain else ""
 
 
-def _of_flat_file(path: Path):
+def _of_flat_file(path: Path) -> Iterator[tuple[str, str]]:
     """(primary accession, name and organism) of each record; nothing of another format."""
     accession = name = organism = ""
     with open_text(path, errors="replace") as text:
@@ -67,7 +68,7 @@ def _of_flat_file(path: Path):
                 accession = name = organism = ""
 
 
-def _of_fasta(path: Path):
+def _of_fasta(path: Path) -> Iterator[tuple[str, str]]:
     """(id, words after it) of each header; of UniProt's the name and the organism."""
     with open_text(path, errors="replace") as text:
         for line in text:

@@ -148,9 +148,12 @@ def _logits_of_change(
     def add(x: torch.Tensor) -> torch.Tensor:
         return x.index_add(0, rows, delta_RD.to(x.dtype))
 
+    def changed(_module: torch.nn.Module, _args: tuple, x: torch.Tensor) -> torch.Tensor:
+        return add(x)
+
     if stream_site == site:
         return delta_RD, model.logits_from(add(stream), tokens, site)
-    handle = model.site_module(site).register_forward_hook(lambda _m, _a, x: add(x))
+    handle = model.site_module(site).register_forward_hook(changed)
     try:
         return delta_RD, model.logits_from(stream, tokens, stream_site)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -42,7 +43,7 @@ def _runs(offsets: np.ndarray, proteins: np.ndarray) -> Iterator[tuple[int, int]
     gaps = offsets[proteins[1:]] - offsets[proteins[:-1] + 1]
     cuts = np.flatnonzero(gaps > READ_THROUGH_ROWS) + 1
     bounds = [0, *cuts.tolist(), len(proteins)]
-    yield from zip(bounds[:-1], bounds[1:], strict=True)
+    yield from itertools.pairwise(bounds)
 
 
 def _read(

@@ -82,9 +82,8 @@ def chosen_examples(
     some = some[np.lexsort((rank[some], tenth[some], latent[some]))]
     anyone = _smallest(latent, mixed(keys, first + latent + _ANY), N_RANDOM)
     pair = np.concatenate([top, some, anyone])
-    group = np.concatenate(
-        [np.full(len(top), _TOP), 1 + tenth[some], np.full(len(anyone), _RANDOM)]
-    )
+    group = np.repeat([_TOP, 0, _RANDOM], [len(top), len(some), len(anyone)])
+    group[len(top) : len(top) + len(some)] = 1 + tenth[some]
     cell = latent[pair] * len(GROUPS) + group
     order = np.argsort(cell, kind="stable")
     n = np.bincount(cell, minlength=len(counts) * len(GROUPS))

@@ -20,6 +20,7 @@ from explorer.build.probe_tables import ProbeTables
 from explorer.build.proteins import protein_rows
 from probes.data.amino_acid_classes import PUBLISHED
 from probes.data.concepts import Concept
+from probes.data.frames import where
 
 PER_LATENT, PER_CONCEPT = 24, 100
 """Associations kept: the best of each latent by F1 on validation, and of each concept."""
@@ -136,9 +137,12 @@ def _fill_concepts(
         n_spans = 0 if row.concept is None or row.letters else len(row.concept.spans)
         best = [_value(found.get(key)) for key in ("latent", "latent_found")]
         counts = [_value(found.get(k)) for k in ("n_positive_test", "n_clusters_test", "base_rate")]
-        numbers = [None if v is None else int(v) for v in (*counts[:2], *best)]
-        _insert(connection, "concepts", [(number, row.name, row.kind, row.level, row.letters,
-                                          n_spans, *numbers[:2], counts[2], *numbers[2:])])  # fmt: skip
+        n_positive, n_clusters, latent, is_found = (
+            None if v is None else int(v) for v in (*counts[:2], *best)
+        )
+        values = (number, row.name, row.kind, row.level, row.letters, n_spans, n_positive,
+                  n_clusters, counts[2], latent, is_found)  # fmt: skip
+        _insert(connection, "concepts", [values])
         connection.execute(
             "INSERT INTO concept_search (rowid, name, kind) VALUES (?, ?, ?)",
             (number, row.name, row.kind),
@@ -178,7 +182,7 @@ def associations(probes: ProbeTables | None, number: Mapping[str, int]) -> pd.Da
     if probes is None:
         return pd.DataFrame(columns=pd.Index(columns))
     table = probes.associations.copy()
-    table["concept"] = table["concept"].astype(str).map(number)
+    table["concept"] = [number[name] for name in table["concept"].astype(str)]
     table = table.rename(columns={
         "f1_test": "f1", "precision_test": "precision", "recall_test": "recall",
         "auroc_test": "auroc", "n_called_test": "n_called", "q_all_pairs": "q",
@@ -189,7 +193,7 @@ def associations(probes: ProbeTables | None, number: Mapping[str, int]) -> pd.Da
     best = probes.concepts[["latent", "concept"]].astype({"concept": str})
     chosen = {(j, number[c]) for j, c in best.dropna().itertuples(index=False)}
     is_chosen = [pair in chosen for pair in zip(table["latent"], table["concept"], strict=True)]
-    kept = table[of_latent | of_concept | np.array(is_chosen, bool)]
+    kept = where(table, of_latent | of_concept | np.array(is_chosen, bool))
     return pd.DataFrame(kept.sort_values(["latent", "concept"])[columns])
 
 
@@ -209,10 +213,10 @@ def _fill_latent_search(
 ) -> None:
     """Labels, consensus, and names of concepts: of the confirmed annotation, and of good F1."""
     names: dict[int, list[str]] = {}
-    named = latents[latents["confirmed"]]
+    named = where(latents, latents["confirmed"])
     for j, concept in zip(named["latent"], named["named"], strict=True):
         names.setdefault(int(j), []).append(str(concept))
-    good = pairs[pairs["f1"] >= SEARCHED_F1].sort_values("f1", ascending=False)
+    good = where(pairs, pairs["f1"] >= SEARCHED_F1).sort_values("f1", ascending=False)
     for j, concept in zip(good["latent"], good["concept"], strict=True):
         mine = names.setdefault(int(j), [])
         if concepts[int(concept)].name not in mine:

@@ -14,6 +14,7 @@ from explorer.build.inputs import BuildInputs
 from explorer.build.workshop import Workshop
 from extract.alphabet import AMINO_ACIDS
 from probes.data.firing import block_bounds
+from probes.data.frames import where
 from probes.kinds.logos import MIN_SITES, Logos
 from probes.kinds.rules import KINDS
 from probes.kinds.statistics import latent_kinds
@@ -71,9 +72,8 @@ def _arrays_of(logos: Logos) -> Mapping[str, np.ndarray]:
 
 def logo_arrays(table: pd.DataFrame, d_sae: int) -> tuple[np.ndarray, np.ndarray]:
     """(``logos/frequencies``, ``logos/bits``) of a table of logos; NaN and 0 of too few sites."""
-    known = table[
-        (table["n_effective"] >= MIN_SITES) & (table["position"].abs() <= layout.LOGO_FLANK)
-    ]
+    inside = table["position"].abs() <= layout.LOGO_FLANK
+    known = where(table, inside & (table["n_effective"] >= MIN_SITES))
     at = known["latent"].to_numpy(), known["position"].to_numpy() + layout.LOGO_FLANK
     frequencies = np.full((d_sae, layout.LOGO_WIDTH, 20), np.nan, np.float16)
     bits = np.zeros((d_sae, layout.LOGO_WIDTH), np.float16)

@@ -1,22 +1,26 @@
 """A short name for each latent, from what is known of it, and where the name is from.
 
 In this order: the annotation that names it, where it is confirmed on unseen homology clusters and
-holds on most of its residues; the amino acid or class that it fires on; else its kind and the
-letters around it. Precision and letters are in the name, so that it claims no more than was found.
+holds on most of its residues; the concept that it predicts on unseen clusters; the amino acid or
+class that it fires on; else its kind and the letters around it. Precision, F1 and letters are in
+the name, so that it claims no more than was found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from probes.data.amino_acid_classes import NAMING
+from probes.data.frames import records
 from probes.kinds.rules import IDENTITY_SHARE
 
 MIN_PRECISION = 0.5
 """A confirmed annotation that holds on fewer of a latent's residues does not name it."""
+MIN_F1 = 0.5
+"""Of a concept on the test clusters, to be in the name."""
 MOTIF_LETTERS = 3
 """Letters of a consensus that is worth a name."""
 
@@ -26,6 +30,18 @@ NAMES = {
     "M": "methionine", "N": "asparagine", "P": "proline", "Q": "glutamine", "R": "arginine",
     "S": "serine", "T": "threonine", "V": "valine", "W": "tryptophan", "Y": "tyrosine",
 }  # fmt: skip
+_CLASS_WORDS = {
+    "charged, not H": "charged", "aromatic, not H": "aromatic",
+    "polar, not charged": "polar uncharged", "turn": "turn-favouring",
+    "aliphatic or methionine": "aliphatic",
+}  # fmt: skip
+_KIND_WORDS = {
+    "n-terminal": "N-terminus",
+    "c-terminal": "C-terminus",
+    "contact-like": "contacts",
+    "whole-protein": "whole proteins",
+    "other": "around",
+}
 
 
 class Label(NamedTuple):
@@ -34,69 +50,96 @@ class Label(NamedTuple):
     text: str
     """Such as ``helix (precision 0.89): L-4 A0 L+3``."""
     source: str
-    """annotation, amino acid, amino-acid class, logo, kind or none."""
+    """annotation, concept, amino acid, amino-acid class, logo, kind or none."""
 
 
-def label_of(row: Mapping[str, Any]) -> Label:
+class Best(NamedTuple):
+    """The concept that a latent predicts best, chosen on validation."""
+
+    concept: str
+    kind: str
+    f1: float
+    """On the test clusters."""
+
+
+def label_of(row: Mapping[str, Any], best: Best | None = None) -> Label:
     """The name of a latent.
 
     Args:
         row: of the table of kinds; with probes also ``concept``, ``precision`` and ``confirmed``.
+        best: its best concept, if there are probes.
     """
     if row["kind"] == "dead":
         return Label("dead", "none")
-    residue = _residue(row)
     letters = _letters(row)
-    if _is_named(row):
-        what = f"{row['concept']} (precision {row['precision']:.2f})"
-        text = f"{residue[0]} in {what}" if residue else what
-        return Label(_with(text, letters, residue), "annotation")
+    residue = _residue(row, best)
+    if said := _concept(row, best):
+        text = f"{residue.text} in {said.text}" if residue else said.text
+        return Label(_with(text, letters, residue), said.source)
     if residue:
-        return Label(_with(residue[0], letters, residue), residue[1])
+        return Label(_with(residue.text, letters, residue), residue.source)
     return _pattern(row, letters)
 
 
-def _is_named(row: Mapping[str, Any]) -> bool:
-    return bool(row.get("confirmed")) and row["precision"] >= MIN_PRECISION
+def _concept(row: Mapping[str, Any], best: Best | None) -> Label | None:
+    """What annotations say of it, letters apart."""
+    if bool(row.get("confirmed")) and row["precision"] >= MIN_PRECISION:
+        return Label(f"{row['concept']} (precision {row['precision']:.2f})", "annotation")
+    if best and best.f1 >= MIN_F1 and best.kind not in ("amino acid", "amino-acid class"):
+        return Label(f"{best.concept} (F1 {best.f1:.2f})", "concept")
+    return None
 
 
-def _residue(row: Mapping[str, Any]) -> tuple[str, str] | None:
-    """(amino acid or class in words, source) where nearly all of the activation is on it."""
+def _residue(row: Mapping[str, Any], best: Best | None) -> Label | None:
+    """The amino acid or class that nearly all of its activation is on."""
     if row["top_amino_acid_share"] >= IDENTITY_SHARE:
-        return NAMES[row["top_amino_acid"]], "amino acid"
-    if row["top_class_share"] >= IDENTITY_SHARE and row["top_class"] in NAMING:
-        return f"{row['top_class']} ({NAMING[row['top_class']]})", "amino-acid class"
+        letter = row["top_amino_acid"]
+        everywhere = best is not None and best.concept == letter and best.f1 >= MIN_F1
+        f1 = f" (F1 {best.f1:.2f})" if best is not None and everywhere else ""
+        return Label(NAMES[letter] + f1, "amino acid")
+    name = row["top_class"]
+    if row["top_class_share"] >= IDENTITY_SHARE and name in NAMING:
+        return Label(f"{_CLASS_WORDS.get(name, name)} ({NAMING[name]})", "amino-acid class")
     return None
 
 
 def _letters(row: Mapping[str, Any]) -> list[str]:
-    """``L0``, ``K+3``: letters at least twice as frequent as elsewhere."""
+    """``L0``, ``[ST]+3``: letters at least twice as frequent as elsewhere, by position."""
     words = row["enriched"] if isinstance(row["enriched"], str) else ""
-    return [word.split(" ")[0] for word in words.split(", ") if word]
+    by_place: dict[str, str] = {}
+    for word in words.split(", ") if words else ():
+        cell = word.split(" ")[0]
+        by_place[cell[1:]] = by_place.get(cell[1:], "") + cell[0]
+    return [
+        f"[{letters}]{place}" if len(letters) > 1 else f"{letters}{place}"
+        for place, letters in by_place.items()
+    ]
 
 
-def _with(text: str, letters: list[str], residue: tuple[str, str] | None) -> str:
+def _with(text: str, letters: Sequence[str], residue: Label | None) -> str:
     """A name and the letters around; the residue itself is not said twice."""
-    shown = [x for x in letters if not (residue and x[1:] == "0")]
+    shown = [cell for cell in letters if not (residue and _is_middle(cell))]
     return f"{text}: {' '.join(shown)}" if shown else text
 
 
-def _pattern(row: Mapping[str, Any], letters: list[str]) -> Label:
-    motif = _motif(row)
-    around = " ".join(letters)
-    kind = row["kind"]
+def _is_middle(cell: str) -> bool:
+    return "+" not in cell and "-" not in cell
+
+
+def _pattern(row: Mapping[str, Any], letters: Sequence[str]) -> Label:
+    motif, kind = _motif(row), row["kind"]
+    shown = motif or " ".join(letters)
+    if kind in ("motif-like", "other") and motif:
+        return Label(f"motif {motif}", "logo")
     if kind == "domain-like":
         words = f"stretch of {row['stretch_length']:.0f} residues"
     elif kind == "periodic":
         words = f"every {int(row['period'])} residues"
-    elif (kind == "motif-like" and motif) or (kind == "other" and motif):
-        return Label(f"motif {motif}", "logo")
-    elif kind == "other":
-        return Label(f"around {around}", "logo") if around else Label("no pattern found", "kind")
     else:
-        words = {"n-terminal": "N-terminus", "c-terminal": "C-terminus", "contact-like": "contacts"}.get(kind, kind)  # fmt: skip
-    shown = motif or around
-    return Label(f"{words}: {shown}" if shown else words, "logo" if shown else "kind")
+        words = _KIND_WORDS.get(kind, kind)
+    if not shown:
+        return Label("no pattern found" if kind == "other" else words, "kind")
+    return Label(f"{words} {shown}" if kind == "other" else f"{words}: {shown}", "logo")
 
 
 def _motif(row: Mapping[str, Any]) -> str:
@@ -107,6 +150,6 @@ def _motif(row: Mapping[str, Any]) -> str:
     return words.replace(".", "x") if n_letters >= MOTIF_LETTERS else ""
 
 
-def labels_of(table: pd.DataFrame) -> list[Label]:
+def labels_of(table: pd.DataFrame, best: Sequence[Best | None]) -> list[Label]:
     """A name for each row of a table of kinds."""
-    return [label_of(row) for row in table.to_dict("records")]  # type: ignore[arg-type]
+    return [label_of(row, mine) for row, mine in zip(records(table), best, strict=True)]

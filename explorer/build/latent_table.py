@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 
 from explorer import layout
 from explorer.build.kinds import flags_of
-from explorer.build.labels import labels_of
+from explorer.build.labels import Best, labels_of
 from explorer.build.probe_tables import ProbeTables
 from extract.files import write_atomically
+from probes.data.frames import records
 
 _NAMED = {
     "named": "concept", "precision": "precision", "precision_low": "precision_low",
@@ -46,7 +47,8 @@ def latent_table(
         n_rows: residues in all.
         n_all_proteins: in all.
     """
-    labels = labels_of(kinds)
+    best = _best_concepts(probes, len(kinds))
+    labels = labels_of(kinds, best)
     places = found.get("places")
     table = pd.DataFrame({
         "latent": np.arange(len(kinds)),
@@ -67,24 +69,25 @@ def latent_table(
         "consensus": kinds["consensus"],
         "enriched": kinds["enriched"],
     })  # fmt: skip
-    table = table.join(_best_concepts(probes, len(kinds)))
+    table["concept"] = [None if b is None else b.concept for b in best]
+    table["f1"] = [None if b is None else b.f1 for b in best]
     for name, column in _NAMED.items():
-        table[name] = kinds[column] if column in kinds else None
+        table[name] = kinds.get(column)
     table["confirmed"] = [bool(c) and c == c for c in table["confirmed"]]
     return pd.DataFrame(table[list(layout.LATENT_COLUMNS)])
 
 
-def _best_concepts(probes: ProbeTables | None, n: int) -> pd.DataFrame:
+def _best_concepts(probes: ProbeTables | None, n: int) -> list[Best | None]:
     """The concept with the best F1 on validation, and its F1 on test; of equals the first name."""
+    found: list[Best | None] = [None] * n
     if probes is None:
-        return pd.DataFrame({"concept": [None] * n, "f1": np.nan})
-    pairs = probes.associations.dropna(subset="f1_validation")
-    pairs = pairs.astype({"concept": str}).sort_values(
-        ["latent", "f1_validation", "concept"], ascending=[True, False, True]
-    )
-    best = pairs.drop_duplicates("latent").set_index("latent")
-    best = best[["concept", "f1_test"]].rename(columns={"f1_test": "f1"})
-    return pd.DataFrame(best.reindex(np.arange(n)))
+        return found
+    kinds = dict(zip(probes.concepts["concept"].astype(str), probes.concepts["kind"], strict=True))
+    pairs = probes.associations.dropna(subset=["f1_validation"]).astype({"concept": str})
+    pairs = pairs.sort_values(["f1_validation", "concept"], ascending=[False, True])
+    for row in records(pairs.drop_duplicates("latent")):
+        found[row["latent"]] = Best(row["concept"], kinds[row["concept"]], row["f1_test"])
+    return found
 
 
 def write_latent_table(folder: Path, table: pd.DataFrame) -> None:

@@ -120,10 +120,11 @@ def _counts(inputs: BuildInputs, latents: pd.DataFrame) -> dict[str, int | None]
         return {"n_found": None, "n_confirmed": None, "n_f1_half": None}
     concepts = inputs.probes.concepts
     found = [value is True or value == 1 for value in concepts["latent_found"].tolist()]
+    f1 = concepts["latent_f1"].to_numpy(float)
     return {
         "n_found": int(np.sum(found)),
-        "n_confirmed": int(latents["confirmed"].sum()),
-        "n_f1_half": int((concepts["latent_f1"] > 0.5).sum()),
+        "n_confirmed": int(np.sum(latents["confirmed"].to_numpy(bool))),
+        "n_f1_half": int(np.sum(f1 > 0.5)),
     }
 
 

@@ -28,7 +28,7 @@ BLOCK_PROTEINS = 64
 
 
 class Neighbours(NamedTuple):
-    """Up to ``N_NEIGHBOURS`` of each latent, the nearest first; −1 and NaN where there are fewer."""
+    """Up to ``N_NEIGHBOURS`` of each latent, the nearest first; then −1 and NaN."""
 
     other: Int[np.ndarray, "latents neighbours"]
     value: Float[np.ndarray, "latents neighbours"]
@@ -85,7 +85,7 @@ def coactivation_neighbours(latents: LatentStore, rows: ProteinRows) -> Neighbou
     of 1 or less. Of large stores whole proteins are counted until there are ``PAIR_BUDGET`` pairs.
     """
     fires, protein = _firing(latents, rows)
-    n_rows = fires.shape[0]
+    n_rows = len(protein)
     by_latent = csc_matrix(fires)
     n_fires = np.diff(by_latent.indptr)
     found = _empty(latents.d_sae)
@@ -93,29 +93,30 @@ def coactivation_neighbours(latents: LatentStore, rows: ProteinRows) -> Neighbou
         mine = by_latent.indices[by_latent.indptr[i] : by_latent.indptr[i + 1]]
         if len(mine) < MIN_TOGETHER:
             continue
-        together, proteins = _counts(fires, np.sort(mine), protein, latents.d_sae)
-        together[i] = 0
-        enough = (together >= MIN_TOGETHER) & (proteins >= MIN_PROTEINS)
-        others = np.flatnonzero(enough)
-        lift = together[others] * float(n_rows) / (float(len(mine)) * n_fires[others])
-        others, lift = others[lift > 1], lift[lift > 1]
+        others, together, proteins = _shared(fires, np.sort(mine), protein)
+        lift = together * float(n_rows) / (float(len(mine)) * n_fires[others])
+        kept = (together >= MIN_TOGETHER) & (proteins >= MIN_PROTEINS) & (lift > 1) & (others != i)
+        others, lift = others[kept], lift[kept]
         best = np.lexsort((others, -lift))[:N_NEIGHBOURS]
         found.other[i, : len(best)], found.value[i, : len(best)] = others[best], lift[best]
     return found
 
 
-def _counts(
-    fires: csr_matrix, mine: np.ndarray, protein: np.ndarray, d_sae: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """(residues, proteins) that each latent shares with those residues."""
+def _shared(
+    fires: csr_matrix, mine: np.ndarray, protein: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Latents that fire on some of those residues, on how many, and in how many proteins."""
     first, stop = fires.indptr[mine], fires.indptr[mine + 1]
     counts = stop - first
     entry = np.repeat(first, counts) + within(counts)
     latent, of = fires.indices[entry], np.repeat(protein[mine], counts)
     order = np.argsort(latent, kind="stable")  # proteins stay ascending within a latent
     latent, of = latent[order], of[order]
-    new = np.append(True, (latent[1:] != latent[:-1]) | (of[1:] != of[:-1]))[: len(latent)]
-    return np.bincount(latent, minlength=d_sae), np.bincount(latent[new], minlength=d_sae)
+    new_latent = np.append(True, latent[1:] != latent[:-1])
+    new_protein = new_latent | np.append(True, of[1:] != of[:-1])
+    starts = np.flatnonzero(new_latent)
+    together = np.diff(np.append(starts, len(latent)))
+    return latent[starts], together, np.add.reduceat(new_protein.astype(np.int64), starts)
 
 
 def _firing(latents: LatentStore, rows: ProteinRows) -> tuple[csr_matrix, np.ndarray]:

@@ -14,6 +14,7 @@ import pandas as pd
 from extract.errors import UserError
 from extract.files import file_sha256, read_json
 from extract.store import ActivationStore
+from probes.data.frames import where
 from probes.data.rows import ProteinRows
 from saejax.checkpoint import LoadedSAE
 
@@ -114,8 +115,7 @@ class ProbeTables:
     def associations(self) -> pd.DataFrame:
         """Pairs of a latent and a concept in which more of the latent means yes."""
         table = self._table("associations")
-        table = table[table["coef"] > 0].rename(columns={"feature": "latent"})
-        return pd.DataFrame(table)
+        return where(table, table["coef"] > 0).rename(columns={"feature": "latent"})
 
     @property
     def logos(self) -> pd.DataFrame | None:

@@ -1,4 +1,4 @@
-"""What a bundle says of its proteins beside their latents: letters, coordinates, a line of words."""
+"""What a bundle says of its proteins themselves: letters, coordinates, a line of words."""
 
 from __future__ import annotations
 
