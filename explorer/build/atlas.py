@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from explorer.build.neighbours import Neighbours
+from extract.errors import UserError
 
 N_NEIGHBOURS = 15
 """UMAP's own default, the latent itself counted."""
@@ -47,8 +49,7 @@ def _umap(
 ) -> Float[np.ndarray, "living 2"]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # numba's and UMAP's own, on what is chosen on purpose
-        from umap import UMAP
-
+        umap = _umap_class()
         number = np.full(n_latents + 1, -1)
         number[living] = np.arange(len(living))
         near = number[cosine.other[living, : N_NEIGHBOURS - 1]]
@@ -58,11 +59,22 @@ def _umap(
             np.concatenate([itself, near], axis=1),
             np.concatenate([np.zeros_like(itself), distance], axis=1).astype(np.float32),
         )
-        return UMAP(
+        return umap(
             n_neighbors=N_NEIGHBOURS, metric="cosine", precomputed_knn=known, random_state=SEED,
             init="spectral" if len(unit) <= SPECTRAL_UP_TO else "pca", n_jobs=1,
             force_approximation_algorithm=True,
         ).fit_transform(unit)  # fmt: skip
+
+
+def _umap_class() -> Any:
+    try:
+        from umap import UMAP
+    except ImportError:
+        raise UserError(
+            "the map needs umap-learn; pip install umap-learn, or give --no-umap for a bundle "
+            "without one"
+        ) from None
+    return UMAP
 
 
 def _principal(unit: np.ndarray) -> Float[np.ndarray, "living 2"]:

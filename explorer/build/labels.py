@@ -77,7 +77,8 @@ def label_of(row: Mapping[str, Any], best: Best | None = None) -> Label:
         text = f"{residue.text} in {said.text}" if residue else said.text
         return Label(_with(text, letters, residue), said.source)
     if residue:
-        return Label(_with(residue.text, letters, residue), residue.source)
+        shown = [] if _is_everywhere(row, best) else letters
+        return Label(_with(residue.text, shown, residue), residue.source)
     return _pattern(row, letters)
 
 
@@ -93,14 +94,17 @@ def _concept(row: Mapping[str, Any], best: Best | None) -> Label | None:
 def _residue(row: Mapping[str, Any], best: Best | None) -> Label | None:
     """The amino acid or class that nearly all of its activation is on."""
     if row["top_amino_acid_share"] >= IDENTITY_SHARE:
-        letter = row["top_amino_acid"]
-        everywhere = best is not None and best.concept == letter and best.f1 >= MIN_F1
-        f1 = f" (F1 {best.f1:.2f})" if best is not None and everywhere else ""
-        return Label(NAMES[letter] + f1, "amino acid")
+        f1 = f" (F1 {best.f1:.2f})" if best is not None and _is_everywhere(row, best) else ""
+        return Label(NAMES[row["top_amino_acid"]] + f1, "amino acid")
     name = row["top_class"]
     if row["top_class_share"] >= IDENTITY_SHARE and name in NAMING:
         return Label(f"{_CLASS_WORDS.get(name, name)} ({NAMING[name]})", "amino-acid class")
     return None
+
+
+def _is_everywhere(row: Mapping[str, Any], best: Best | None) -> bool:
+    """Whether it is on at most of an amino acid's residues: what is around them says nothing."""
+    return best is not None and best.concept == row["top_amino_acid"] and best.f1 >= MIN_F1
 
 
 def _letters(row: Mapping[str, Any]) -> list[str]:

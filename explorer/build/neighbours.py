@@ -37,36 +37,29 @@ class Neighbours(NamedTuple):
 def cosine_neighbours(
     rows_FD: Float[np.ndarray, "latents d_model"], alive: Bool[np.ndarray, " latents"]
 ) -> Neighbours:
-    """The living latents whose decoder rows have the largest cosine with each latent's own."""
-    norms = np.linalg.norm(rows_FD, axis=1, keepdims=True)
-    unit = np.divide(rows_FD, norms, out=np.zeros_like(rows_FD), where=norms > 0)
+    """The living latents whose decoder rows have the largest cosine with each living one's own."""
     living = np.flatnonzero(alive)
-    found = _empty(len(unit))
-    n = min(N_NEIGHBOURS, len(living))
-    column = np.full(len(unit), -1)
-    column[living] = np.arange(len(living))
-    to = unit[living].T.copy()
-    for start in tqdm(range(0, len(unit), BLOCK_LATENTS), desc="cosines", disable=None):
-        block = np.arange(start, min(start + BLOCK_LATENTS, len(unit)))
-        cosine = unit[block] @ to
-        own = column[block]
-        cosine[np.flatnonzero(own >= 0), own[own >= 0]] = -np.inf
-        _keep_largest(found, block, cosine, n, living)
+    norms = np.linalg.norm(rows_FD[living], axis=1, keepdims=True)
+    unit = np.divide(rows_FD[living], norms, out=np.zeros_like(rows_FD[living]), where=norms > 0)
+    found = _empty(len(rows_FD))
+    n = min(N_NEIGHBOURS, len(living) - 1)
+    for start in tqdm(range(0, len(living), BLOCK_LATENTS), desc="cosines", disable=None):
+        block = np.arange(start, min(start + BLOCK_LATENTS, len(living)))
+        cosine = unit[block] @ unit.T
+        cosine[np.arange(len(block)), block] = -np.inf
+        if n > 0:
+            some, value = _largest(cosine, n)
+            found.other[living[block], :n] = living[some]
+            found.value[living[block], :n] = np.clip(value, -1, 1)
     return found
 
 
-def _keep_largest(
-    found: Neighbours, block: np.ndarray, values: np.ndarray, n: int, names: np.ndarray
-) -> None:
-    if not n:
-        return
-    some = np.argpartition(-values, n - 1, axis=1)[:, :n]
+def _largest(values: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """(columns, values) of the ``n`` largest of each row, the largest first."""
+    some = np.sort(np.argpartition(-values, n - 1, axis=1)[:, :n], axis=1)
     value = np.take_along_axis(values, some, axis=1)
-    order = np.lexsort((some, -value), axis=1)
-    some, value = (np.take_along_axis(a, order, axis=1) for a in (some, value))
-    real = np.isfinite(value)
-    found.other[block, :n] = np.where(real, names[some], -1)
-    found.value[block, :n] = np.where(real, np.clip(value, -1, 1), np.nan)
+    order = np.argsort(-value, axis=1, kind="stable")
+    return np.take_along_axis(some, order, axis=1), np.take_along_axis(value, order, axis=1)
 
 
 def _empty(n: int) -> Neighbours:
