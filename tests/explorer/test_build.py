@@ -189,7 +189,8 @@ def test_table_of_latents(plain):
     assert spans == pytest.approx(found.table["run_length"].tolist(), nan_ok=True)
     assert table["confirmed"] == [False] * bundle.d_sae
     assert table["concept"] == table["named"] == table["x"] == [None] * bundle.d_sae
-    assert table["kind"].count("dead") == table["label"].count("dead") == 3
+    n_dead = int((z.max(axis=0) == 0).sum())
+    assert table["kind"].count("dead") == table["label"].count("dead") == n_dead >= 3
     known = found.logos.n_effective >= 5
     frequencies = bundle["logos/frequencies"]
     assert np.array_equal(np.isnan(frequencies).any(axis=2), ~known)
