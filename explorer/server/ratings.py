@@ -18,7 +18,7 @@ from explorer.layout import GROUPS
 from explorer.schema import Example, RatingEdit, RatingKind, RatingSummary, RatingTask
 from explorer.server.agreement import krippendorff_alpha
 from explorer.server.database import Database, now
-from explorer.server.errors import NotFound
+from explorer.server.errors import NotFound, Unprocessable
 from explorer.server.examples import Raw, examples_of, kept_examples
 from explorer.server.library import Library
 from explorer.server.source import Source
@@ -41,7 +41,7 @@ class Ratings:
         Raises:
             NotFound: no such dictionary, or nothing left to judge.
         """
-        source = self._library.get(sae)
+        source, rater = self._library.get(sae), _rater(rater)
         rows = self._database.rows(
             "SELECT t.*, COUNT(r.task) AS n FROM tasks t LEFT JOIN ratings r USING (task) "
             "WHERE t.sae = ? AND t.bundle = ? AND NOT EXISTS (SELECT 1 FROM ratings mine "
@@ -91,7 +91,7 @@ class Ratings:
                 raise NotFound("there is no such task; ask /rate/next for one")
             connection.execute(
                 "INSERT OR REPLACE INTO ratings VALUES (?, ?, ?, ?, ?)",
-                (edit.task, edit.rater.strip(), edit.score, edit.description, now()),
+                (edit.task, _rater(edit.rater), edit.score, edit.description, now()),
             )
 
     def _rows(self, sae: str | None) -> list[Any]:
@@ -131,6 +131,12 @@ class Ratings:
             ) + "\n"
             for row in self._rows(None)
         )  # fmt: skip
+
+
+def _rater(name: str) -> str:
+    if not name.strip():
+        raise Unprocessable("rater is empty; give a name or initials")
+    return name.strip()
 
 
 def _of_kind(kind: str, table: np.ndarray) -> RatingKind:

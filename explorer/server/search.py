@@ -31,6 +31,11 @@ class Search:
             4 << 20, lambda places: 200 * len(places) + 200
         )
 
+    @staticmethod
+    def scans(query: str) -> bool:
+        """Whether the answer may take a scan of all sequences."""
+        return read_query(query).read_as in ("motif", "sequence") or as_sequence(query) is not None
+
     def answer(self, query: str, sae: str | None, n: int) -> SearchResults:
         """The best ``n`` hits.
 
