@@ -79,7 +79,7 @@ class Search:
         proteins = [
             SearchHit(
                 type="protein", title=hit.accession, accession=hit.accession,
-                subtitle=f"{hit.description} · {_count(len(hit.matches), 'match', 'matches')}",
+                subtitle=f"{hit.description} · {_count(len(hit.matches))}",
                 position=hit.matches[0][0],
             )
             for hit in found.hits
@@ -136,6 +136,10 @@ class Search:
         for hit in rest[: max(room, 0)]:
             chosen[("sae", "concept", "latent", "protein").index(hit.type)].append(hit)
         return [hit for hits in chosen for hit in hits], sum(total for _, total in kinds)
+
+
+def _count(n: int) -> str:
+    return f"{n} match" + ("es" if n != 1 else "")
 
 
 def _merged(found: list[tuple[list[SearchHit], int]]) -> tuple[list[SearchHit], int]:
