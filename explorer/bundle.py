@@ -98,7 +98,9 @@ class Bundle:
     @cached_property
     def latents(self) -> pa.Table:
         """``latents.parquet``, in memory: some 200 bytes per latent."""
-        return pq.read_table(self.folder / "latents.parquet")
+        # pq.read_table would import pyarrow.dataset, and that pandas
+        with pq.ParquetFile(self.folder / "latents.parquet") as parquet:
+            return parquet.read()
 
     @property
     def index(self) -> sqlite3.Connection:

@@ -42,9 +42,7 @@ def answer_model(request: Request, value: Any) -> Response:
 
 def fresh(value: Any, status: int = 200) -> Response:
     """A model that may change at any time, such as a note."""
-    return Response(
-        to_json(value), status, media_type=JSON, headers={"cache-control": NEVER_KEEP}
-    )
+    return Response(to_json(value), status, media_type=JSON, headers={"cache-control": NEVER_KEEP})
 
 
 def fresh_lines(text: str, name: str) -> Response:

@@ -46,7 +46,9 @@ def _best(source: Source) -> dict[int, LatentScore]:
         "WHERE s.features = 'latent' AND c.best IS NOT NULL"
     )
     return {
-        row["concept"]: _latent_score(source, source.concepts[row["concept"]], row["best"], row, row)
+        row["concept"]: _latent_score(
+            source, source.concepts[row["concept"]], row["best"], row, row
+        )
         for row in rows
     }
 

@@ -24,6 +24,8 @@ class Raw(NamedTuple):
     position: np.ndarray
     """From 0."""
     value: np.ndarray
+    focus: int | None = None
+    """The residue to look at, from 0, where it is not that of the maximum."""
 
 
 def group_examples(source: Source, latent: int, group: Group, n: int) -> Examples:
@@ -40,9 +42,7 @@ def kept_examples(source: Source, folder: str, row: int, n: int) -> list[Raw]:
     proteins = source[f"{folder}/protein"][start : min(stop, start + n)]
     edges = source[f"{folder}/entries"][start : start + len(proteins) + 1]
     position, value = source[f"{folder}/position"], source[f"{folder}/value"]
-    return [
-        Raw(int(p), position[a:b], value[a:b]) for p, a, b in zip(proteins, edges, edges[1:])
-    ]
+    return [Raw(int(p), position[a:b], value[a:b]) for p, a, b in zip(proteins, edges, edges[1:])]
 
 
 def example_in(source: Source, latent: int, accession: str) -> Example:
@@ -61,18 +61,22 @@ def example_in(source: Source, latent: int, accession: str) -> Example:
 
 
 def example(
-    source: Source, row: Row, features: list[Feature], position: np.ndarray, value: np.ndarray
-) -> Example:
+    source: Source, row: Row, features: list[Feature], position: np.ndarray, value: np.ndarray,
+    focus: int | None = None,
+) -> Example:  # fmt: skip
     """An example of one protein; positions from 0."""
     value = significant(value)
     best = int(value.argmax()) if len(value) else None
+    argmax = None if best is None else int(position[best])
+    focus = argmax if focus is None else focus
     return Example(
         accession=row["accession"],
         description=row["description"],
         sequence=source.sequence(row),
         structure=row["structure"] is not None,
         max=0.0 if best is None else float(value[best]),
-        argmax=None if best is None else int(position[best]) + 1,
+        argmax=None if argmax is None else argmax + 1,
+        focus=None if focus is None else focus + 1,
         track=Track(positions=(position.astype(np.int64) + 1).tolist(), values=value.tolist()),
         features=features,
         part=row["part"],
@@ -84,7 +88,8 @@ def examples_of(source: Source, raw: list[Raw]) -> list[Example]:
     numbers = [r.protein for r in raw]
     rows, features = source.proteins(numbers), source.features(numbers)
     return [
-        example(source, rows[r.protein], features[r.protein], r.position, r.value) for r in raw
+        example(source, rows[r.protein], features[r.protein], r.position, r.value, r.focus)
+        for r in raw
     ]
 
 
@@ -94,9 +99,7 @@ def _page(source: Source, latent: int, group: str, total: int, raw: list[Raw]) -
     )
 
 
-def concept_examples(
-    source: Source, latent: int, name: str, outcome: Outcome, n: int
-) -> Examples:
+def concept_examples(source: Source, latent: int, name: str, outcome: Outcome, n: int) -> Examples:
     """Proteins where a latent hits or misses a concept, by the probes' threshold.
 
     true_positive: it fires inside the concept, the highest such value first. false_positive: it
@@ -133,10 +136,23 @@ def concept_examples(
     chosen = np.flatnonzero(belongs)
     chosen = proteins[chosen[np.argsort(-key[chosen], kind="stable")[:n]]]
     raw = [
-        Raw(int(p), *source.track(int(pair)))
+        _focused(source, concept, outcome, Raw(int(p), *source.track(int(pair))))
         for p, pair in zip(chosen, source.pairs(latent, chosen))
     ]
     return _page(source, latent, outcome, int(belongs.sum()), raw)
+
+
+def _focused(source: Source, concept: Concept, outcome: Outcome, raw: Raw) -> Raw:
+    """An example with the residue that makes it one."""
+    first = source.corpus.offsets[raw.protein]
+    if outcome == "near_miss":
+        length = source.corpus.offsets[raw.protein + 1] - first
+        here = covered(source, concept, np.array([raw.protein]), first + np.arange(length))
+        return raw._replace(focus=int(here.argmax()))
+    here = covered(source, concept, np.array([raw.protein]), first + raw.position)
+    wanted = here if outcome == "true_positive" else ~here
+    best = np.where(wanted, raw.value, -1).argmax()
+    return raw._replace(focus=int(raw.position[best]))
 
 
 def _with_latent(source: Source, latent: int, threshold: float) -> np.ndarray:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from explorer.server.answers import KEEP
@@ -51,10 +52,6 @@ SECURITY_HEADERS = {
 _HEADERS = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 
 
-class _TooLarge(Exception):
-    """A body went over its limit while it was read."""
-
-
 class Guard:
     """ASGI middleware."""
 
@@ -69,12 +66,9 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = False
 
         async def send_guarded(message: Message) -> None:
-            nonlocal started
             if message["type"] == "http.response.start":
-                started = True
                 present = {name.lower() for name, _ in message["headers"]}
                 extra = [pair for pair in _HEADERS if pair[0] not in present]
                 message = {**message, "headers": [*message["headers"], *extra]}
@@ -87,12 +81,7 @@ class Guard:
         elif self._unchanged(scope, headers):
             await _unchanged(send_guarded, self._tag)
         else:
-            try:
-                await self._app(scope, _limited(receive), send_guarded)
-            except _TooLarge:
-                if started:
-                    raise
-                await _refuse(send_guarded, *_TOO_LARGE)
+            await self._app(scope, _limited(receive), send_guarded)
 
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         host = headers.get("host", "")
@@ -152,7 +141,7 @@ def _limited(receive: Receive) -> Receive:
         message = await receive()
         taken += len(message.get("body", b""))
         if taken > MAX_BODY_BYTES:
-            raise _TooLarge
+            raise HTTPException(*_TOO_LARGE)
         return message
 
     return limited

@@ -33,9 +33,7 @@ class MotifSearch:
     def matches(self, source: Source, motif: Motif) -> Matches:
         """All matches; bundles of the same sequences share one scan."""
         corpus = source.bundle.manifest["files"]["sequences.npy"]["sha256"]
-        return self._cache.get(
-            (corpus, motif.pattern), lambda: find_motif(source.corpus, motif)
-        )
+        return self._cache.get((corpus, motif.pattern), lambda: find_motif(source.corpus, motif))
 
     def answer(self, pattern: str, sae: str | None, n: int) -> MotifResults:
         """Proteins with the most matches, and the latents that fire on matches by F1.
@@ -76,7 +74,10 @@ def _hits(source: Source, found: Matches, n: int) -> list[MotifHit]:
     rows = source.proteins(proteins[order].tolist())
     hits = []
     for i in order.tolist():
-        row, at = rows[int(proteins[i])], slice(first[i], first[i] + min(counts[i], MAX_SHOWN_MATCHES))
+        row, at = (
+            rows[int(proteins[i])],
+            slice(first[i], first[i] + min(counts[i], MAX_SHOWN_MATCHES)),
+        )
         matches = zip((found.start[at] + 1).tolist(), found.stop[at].tolist())
         hits.append(
             MotifHit(

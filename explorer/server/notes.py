@@ -38,9 +38,7 @@ class Notes:
             NotFound: no such latent.
         """
         self._library.get(sae).check_latent(latent)
-        rows = self._database.rows(
-            "SELECT * FROM notes WHERE sae = ? AND latent = ?", sae, latent
-        )
+        rows = self._database.rows("SELECT * FROM notes WHERE sae = ? AND latent = ?", sae, latent)
         return _note(rows[0]) if rows else _empty(sae, latent)
 
     def put(self, sae: str, latent: int, edit: NoteEdit) -> Note:

@@ -143,9 +143,7 @@ def pdb_text(sequence: str, atoms: np.ndarray) -> str:
     return "\n".join([*lines, "TER", "END", ""])
 
 
-def residues_active(
-    source: Source, protein: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def residues_active(source: Source, protein: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Latents of a tracked protein, and of all their entries the position and the owner's row."""
     start, stop = (int(i) for i in source["by_protein/indptr"][protein : protein + 2])
     latents = source["by_protein/latent"][start:stop].astype(np.int64)

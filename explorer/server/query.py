@@ -17,6 +17,18 @@ MIN_PEPTIDE = 5
 """Letters from which such a word is looked for as a peptide when no text has it."""
 MAX_TOKENS = 16
 
+FEATURE_WORDS = {
+    "ACT_SITE": "active site", "BINDING": "binding site ligand", "CARBOHYD": "glycosylation",
+    "CA_BIND": "calcium binding", "COILED": "coiled coil", "COMPBIAS": "compositional bias",
+    "CROSSLNK": "cross link", "DISULFID": "disulfide disulphide bond bridge",
+    "DNA_BIND": "dna binding", "INTRAMEM": "intramembrane", "LIPID": "lipidation",
+    "MOD_RES": "modified residue modification phosphorylation acetylation methylation",
+    "PROPEP": "propeptide", "SIGNAL": "signal peptide", "TOPO_DOM": "topological domain",
+    "TRANSIT": "transit peptide", "TRANSMEM": "transmembrane", "ZN_FING": "zinc finger",
+    "strand": "beta sheet", "helix": "alpha",
+}  # fmt: skip
+"""Words for UniProt's feature keys (https://www.uniprot.org/help/sequence_annotation) and DSSP's."""
+
 _LATENT = re.compile(r"(?:[Ll#]|[Ll]atent\s*)?\s*#?(\d{1,9})", re.ASCII)
 
 
@@ -69,6 +81,23 @@ def match_expression(text: str) -> str | None:
     Quoted, no word is an operator or a column of FTS5. None without a letter or digit.
     """
     words = [word for word in text.split() if any(ch.isalnum() for ch in word)][:MAX_TOKENS]
-    if not words:
-        return None
-    return " ".join('"' + word.replace('"', '""') + '"*' for word in words)
+    return " ".join(_quoted(word) + "*" for word in words) if words else None
+
+
+def concept_expression(text: str) -> str | None:
+    """The same for names of concepts, which are UniProt's keys: also what people call those."""
+    expression = match_expression(text)
+    words = text.casefold().replace("-", " ").split()
+    long = [word for word in words if len(word) >= 3]
+    if expression is None or not long or long != words:
+        return expression
+    keys = [
+        _quoted(key)
+        for key, known in FEATURE_WORDS.items()
+        if all(any(name.startswith(word) for name in known.split()) for word in words)
+    ]
+    return " OR ".join([f"({expression})", *keys])
+
+
+def _quoted(word: str) -> str:
+    return '"' + word.replace('"', '""') + '"'

@@ -114,10 +114,7 @@ class Ratings:
         return RatingSummary(
             raters=len(raters),
             ratings=len(rows),
-            kinds=[
-                _of_kind(kind, table[:, [kinds[t] == kind for t in tasks]])
-                for kind in KINDS
-            ],
+            kinds=[_of_kind(kind, table[:, [kinds[t] == kind for t in tasks]]) for kind in KINDS],
             agreement=krippendorff_alpha(table) if rows else None,
         )
 

@@ -166,7 +166,9 @@ def add_latent_routes(api: APIRouter, books: Library, pool: Pool) -> None:
         """Latents beside this one."""
         return answer_model(request, latents.neighbours(books.get(sae), latent, kind))
 
-    @api.get("/saes/{sae}/latents/{latent}/proteins/{accession:path}", response_model=schema.Example)
+    @api.get(
+        "/saes/{sae}/latents/{latent}/proteins/{accession:path}", response_model=schema.Example
+    )
     @pool.answering
     def along(request: Request, sae: Sae, latent: Latent, accession: Name) -> Response:
         """This latent along one protein."""

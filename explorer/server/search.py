@@ -11,12 +11,19 @@ from explorer.server.cache import BoundedCache
 from explorer.server.library import Library
 from explorer.server.motif import MotifSearch
 from explorer.server.proteins import PDB
-from explorer.server.query import MIN_PEPTIDE, as_sequence, match_expression, read_query
+from explorer.server.query import (
+    MIN_PEPTIDE,
+    as_sequence,
+    concept_expression,
+    match_expression,
+    read_query,
+)
 from explorer.server.scan import find_substring
 from explorer.server.source import Source
 
 MAX_RANKED = 1_000
 """Matches of a text that are ranked; more are counted, and the first of them shown."""
+MIN_SHOWN_F1 = 0.1
 MAX_PLACES = 200
 """Proteins with a substring that are counted."""
 
@@ -127,8 +134,10 @@ class Search:
         expression = match_expression(text)
         kinds: list[tuple[list[SearchHit], int]] = [(saes, len(saes))]
         if expression is not None:
-            for find in (_concept_hits, _latent_hits, _protein_hits):
-                kinds.append(_merged([find(s, expression, n) for s in sources]))
+            wanted = concept_expression(text) or expression
+            kinds.append(_merged([_concept_hits(s, wanted, n) for s in sources]))
+            kinds.append(_merged([_latent_hits(s, expression, wanted, n) for s in sources]))
+            kinds.append(_merged([_protein_hits(s, expression, n) for s in sources]))
         share = max(1, n // 3)
         chosen = [hits[:share] for hits, _ in kinds]
         rest = [hit for hits, _ in kinds for hit in hits[share:]]
@@ -179,21 +188,30 @@ def _concept_hits(source: Source, expression: str, n: int) -> tuple[list[SearchH
     for number in rows:
         c = source.concepts[number]
         best = "" if c.best is None else f" · best latent #{c.best} {source.labels[c.best]}"
-        hits.append(
-            SearchHit(type="concept", title=c.name, subtitle=c.kind + best, concept=c.name)
-        )
+        hits.append(SearchHit(type="concept", title=c.name, subtitle=c.kind + best, concept=c.name))
     return hits, total
 
 
-def _latent_hits(source: Source, expression: str, n: int) -> tuple[list[SearchHit], int]:
-    rows, total = _match(source, "latent_search", expression, n)
-    return [_latent_hit(source, latent) for latent in rows], total
+def _latent_hits(
+    source: Source, expression: str, wanted: str, n: int
+) -> tuple[list[SearchHit], int]:
+    """First the latents that training chose for the concepts that match, then those whose label
+    matches by the precision of their annotation, then the others."""
+    concepts, _ = _match(source, "concept_search", wanted, 5)
+    best = [c.best for c in map(source.concepts.__getitem__, concepts) if c.best is not None]
+    labelled, _ = _match(source, "latent_search", f"label : ({expression})", MAX_RANKED)
+    labelled.sort(key=lambda latent: -source.precision[latent])
+    others, total = _match(source, "latent_search", expression, n)
+    chosen = list(dict.fromkeys([*best, *labelled, *others]))
+    return [_latent_hit(source, latent) for latent in chosen[:n]], max(total, len(chosen))
 
 
 def _latent_hit(source: Source, latent: int) -> SearchHit:
+    row = source.latent_row(latent)
+    known = f" · {row['concept']}: F1 {row['f1']:.2f}" if (row["f1"] or 0) >= MIN_SHOWN_F1 else ""
     return SearchHit(
         type="latent", title=f"#{latent} {source.labels[latent]}".rstrip(),
-        subtitle=f"{source.kinds[latent]} · {source.id}", sae=source.id, latent=latent,
+        subtitle=f"{source.kinds[latent]}{known} · {source.id}", sae=source.id, latent=latent,
     )  # fmt: skip
 
 

@@ -94,6 +94,11 @@ class Source:
         return np.asarray(self.column("max"), dtype=np.float32)
 
     @cached_property
+    def precision(self) -> np.ndarray:
+        """Precision of the annotation that names each latent, 0 without one: ``[d_sae]``."""
+        return np.nan_to_num(np.array(self.column("precision"), dtype=np.float32))
+
+    @cached_property
     def n_active(self) -> np.ndarray:
         """Residues of the bundle on which every latent is active: int64 ``[d_sae]``."""
         return np.array([n or 0 for n in self.column("n_active")], dtype=np.int64)

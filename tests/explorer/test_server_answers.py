@@ -120,7 +120,9 @@ def test_examples_of_groups(client, tiny, group):
     assert three["examples"] == everything["examples"][:3]
 
 
-@pytest.mark.parametrize("latent_concept", [(0, 0), (3, 1), (3, 2), (2, 2), (5, 3), (1, 1), (11, 0)])
+@pytest.mark.parametrize(
+    "latent_concept", [(0, 0), (3, 1), (3, 2), (2, 2), (5, 3), (1, 1), (11, 0)]
+)
 def test_examples_of_concepts(client, tiny, latent_concept):
     latent, concept = latent_concept
     name = tiny.concepts[concept][0]
@@ -143,6 +145,13 @@ def test_examples_of_concepts(client, tiny, latent_concept):
         found = [check_example(tiny, e, latent) for e in answer["examples"]]
         assert answer["total"] == len(proteins)
         assert set(found) == set(proteins)
+        for example, p in zip(answer["examples"], found):
+            values, inside = tiny.activations[p][:, latent], tiny.inside(concept, p)
+            if outcome == "near_miss":
+                assert example["focus"] == np.flatnonzero(inside)[0] + 1
+            else:
+                assert values[example["focus"] - 1] == proteins[p]
+                assert inside[example["focus"] - 1] == (outcome == "true_positive")
         ordered = [proteins[p] for p in found]
         assert ordered == sorted(ordered, reverse=True)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from explorer.server import scan
 from explorer.server.pattern import LETTERS, Motif, parse
-from explorer.server.query import match_expression, read_query
+from explorer.server.query import concept_expression, match_expression, read_query
 from extract.errors import UserError
 from tests.explorer.serving import API, ask, serving
 from tests.explorer.tiny_bundle import HOSTILE
@@ -132,7 +132,11 @@ def test_motif_hits_and_ranked_latents(client, tiny):
     assert answer["n_proteins"] == len(expected)
     # latent 1 fires on exactly the first residue of such a match
     best = answer["latents"][0]
-    assert (best["latent"], best["precision"], best["recall"]) == (1, pytest.approx(1, abs=0.2), 1.0)
+    assert (best["latent"], best["precision"], best["recall"]) == (
+        1,
+        pytest.approx(1, abs=0.2),
+        1.0,
+    )
 
 
 def test_precision_and_recall_of_latents(client, tiny):
@@ -179,7 +183,10 @@ def test_search_finds_each_kind(client, tiny):
         return answer["read_as"], answer["hits"]
 
     read_as, hits = first("#3")
-    assert (read_as, [(h["sae"], h["latent"]) for h in hits]) == ("latent", [("tiny", 3), ("other", 3)])
+    assert (read_as, [(h["sae"], h["latent"]) for h in hits]) == (
+        "latent",
+        [("tiny", 3), ("other", 3)],
+    )
     assert [h["sae"] for h in first("3", sae="other")[1]] == ["other"]
     assert first("1eca")[1][0]["accession"] == "1ECA_A"
     assert first(tiny.accessions[5].lower())[1][0]["accession"] == tiny.accessions[5]
@@ -192,6 +199,18 @@ def test_search_finds_each_kind(client, tiny):
     assert any(h["type"] == "sae" for h in first("tiny")[1])
     assert first("ZN_FING/C4")[1][0]["title"] == HOSTILE
     assert first("")[0] == "nothing"
+
+
+def test_words_for_uniprot_keys(client):
+    """People say zinc finger where UniProt's key is ZN_FING."""
+    hits = ask(client, "search", q="zinc fing")["hits"]
+    assert [h["title"] for h in hits][:1] == [HOSTILE]
+    # the latent that training chose for a concept that matches comes first
+    latents = [
+        h for h in ask(client, "search", q="ZN_FING", sae="tiny")["hits"] if h["type"] == "latent"
+    ]
+    assert latents[0]["latent"] == 3
+    assert concept_expression("or") == '"or"*'
 
 
 def test_sequences_whole_and_in_part(client, tiny):
@@ -230,7 +249,8 @@ def test_no_text_is_an_operator_of_the_index(text):
 
 
 @pytest.mark.parametrize(
-    "query", ['"', "a OR b", "NEAR(a b)", "label:helix", "*", "a*b", "-x", "^a", "'; DROP TABLE", "%"]
+    "query",
+    ['"', "a OR b", "NEAR(a b)", "label:helix", "*", "a*b", "-x", "^a", "'; DROP TABLE", "%"],
 )
 def test_hostile_texts_are_texts(client, query):
     assert ask(client, "search", q=query)["read_as"] in ("text", "nothing")

@@ -112,7 +112,9 @@ def _backbone(path: Path) -> tuple[np.ndarray, str]:
         for line in f:
             if line.startswith("ATOM") and line[17:20] in THREE:
                 letter, atoms = residues.setdefault(line[22:27], (THREE[line[17:20]], {}))
-                atoms.setdefault(line[12:16].strip(), [float(line[i : i + 8]) for i in (30, 38, 46)])
+                atoms.setdefault(
+                    line[12:16].strip(), [float(line[i : i + 8]) for i in (30, 38, 46)]
+                )
     nothing = [np.nan] * 3
     xyz = [[a.get(n, nothing) for n in ("N", "CA", "C", "O")] for _, a in residues.values()]
     array = np.array(xyz, dtype=np.float32)
