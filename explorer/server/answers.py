@@ -1,4 +1,4 @@
-"""Answers as bytes: JSON by Pydantic's serializer, gzip, and the tag that lets browsers keep them."""
+"""Answers as bytes: JSON by Pydantic, gzip, and the tag by which browsers keep them."""
 
 from __future__ import annotations
 

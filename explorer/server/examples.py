@@ -121,12 +121,15 @@ def concept_examples(source: Source, latent: int, name: str, outcome: Outcome, n
         latent, concept.concept,
     )  # fmt: skip
     threshold = 0.0 if scored is None else float(scored[0])
+    spans = None
     if outcome == "near_miss":
         proteins = _with_concept(source, concept)
+        if concept.letters is None:
+            spans = source.with_concept(concept, MAX_CANDIDATES)[1]
     else:
         proteins = _with_latent(source, latent, threshold)
     proteins = proteins[source.is_defined(concept, proteins)]
-    inside, outside, best = _maxima(source, latent, concept, proteins)
+    inside, outside, best = _maxima(source, latent, concept, proteins, spans)
     if outcome == "true_positive":
         belongs, key = inside > threshold, inside
     elif outcome == "false_positive":
@@ -170,11 +173,7 @@ def _with_concept(source: Source, concept: Concept) -> np.ndarray:
         proteins = np.arange(0, source.n_tracked, step)[:MAX_CANDIDATES]
         has = [_letters_inside(source, concept, p).any() for p in proteins.tolist()]
         return proteins[np.array(has, dtype=bool)]
-    rows = source.bundle.rows(
-        "SELECT DISTINCT protein FROM spans WHERE concept = ? AND protein < ? LIMIT ?",
-        concept.concept, source.n_tracked, MAX_CANDIDATES,
-    )  # fmt: skip
-    return np.array([p for (p,) in rows], dtype=np.int64)
+    return source.with_concept(concept, MAX_CANDIDATES)[0]
 
 
 def _letters_inside(source: Source, concept: Concept, protein: int) -> np.ndarray:
@@ -184,7 +183,7 @@ def _letters_inside(source: Source, concept: Concept, protein: int) -> np.ndarra
 
 
 def _maxima(
-    source: Source, latent: int, concept: Concept, proteins: np.ndarray
+    source: Source, latent: int, concept: Concept, proteins: np.ndarray, spans: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Highest value of a latent inside a concept, outside it, and anywhere, for each protein."""
     pairs = source.pairs(latent, proteins)
@@ -194,7 +193,7 @@ def _maxima(
     entries, owner = flat_ranges(starts, stops)
     values = source["tracks/value"][entries].astype(np.float32)
     place = source.corpus.offsets[proteins[owner]] + source["tracks/position"][entries]
-    is_inside = covered(source, concept, proteins, place)
+    is_inside = covered(source, concept, proteins, place, spans)
     inside, outside = (np.zeros(len(proteins), dtype=np.float32) for _ in range(2))
     np.maximum.at(inside, owner[is_inside], values[is_inside])
     np.maximum.at(outside, owner[~is_inside], values[~is_inside])
@@ -202,15 +201,19 @@ def _maxima(
 
 
 def covered(
-    source: Source, concept: Concept, proteins: np.ndarray, place: np.ndarray
-) -> np.ndarray:
-    """Whether residues (numbered through all sequences) of some proteins lie in a concept."""
+    source: Source, concept: Concept, proteins: np.ndarray, place: np.ndarray,
+    spans: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Whether residues (numbered through all sequences) of some proteins lie in a concept.
+
+    ``spans``: those of the concept in (at least) these proteins, where they are known already.
+    """
     if concept.letters is not None:
         wanted = np.frombuffer(concept.letters.encode(), dtype=np.uint8)
         return np.isin(source["sequences"][place], wanted)
     if not len(proteins) or not len(place):
         return np.zeros(len(place), dtype=bool)
-    rows = source.spans_of(concept, proteins)
+    rows = source.spans_of(concept, proteins) if spans is None else spans
     starts = source.corpus.offsets[rows[:, 0]] + rows[:, 1]
     stops = source.corpus.offsets[rows[:, 0]] + rows[:, 2]
     # how many spans have started, less those that have ended, at each place

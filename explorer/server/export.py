@@ -11,7 +11,6 @@ import asyncio
 import json
 import logging
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -185,7 +184,7 @@ class Crawl:
         self.n_files += 1
 
 
-def choose_latents(source: Any, most: int | None) -> Iterator[int] | list[int]:
+def choose_latents(source: Any, most: int | None) -> list[int]:
     """All latents, or the ``most`` that best know a concept, then any that fire."""
     if most is None or most >= source.d_sae:
         return list(range(source.d_sae))

@@ -1,8 +1,8 @@
 """What every request passes first: its host, its size, and where a write comes from.
 
 Other pages in the same browser can send requests to a server on this machine. They can't read the
-answers, but a name that they point at 127.0.0.1 (DNS rebinding) would let them: so the ``Host`` must
-be ours. An address in numbers can't be pointed anywhere and is always allowed.
+answers, but a name that they point at 127.0.0.1 (DNS rebinding) would let them: so the ``Host``
+must be ours. An address in numbers can't be pointed anywhere and is always allowed.
 """
 
 from __future__ import annotations

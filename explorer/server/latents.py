@@ -74,15 +74,19 @@ def _cell(value: Any) -> Any:
 
 
 def detail(source: Source, latent: int, others: Iterable[Source]) -> LatentDetail:
-    """Everything about a latent but its examples. ``others``: where else to look for its concept."""
+    """Everything about a latent but its examples. ``others``: where its concept may be."""
     row = source.latent_row(source.check_latent(latent))
     before, after = _beside(source, latent)
+    texts: dict[str, Any] = {name: row[name] or "" for name in _TEXTS}
+    numbers: dict[str, Any] = {
+        name: _number(row[name]) or 0.0 for name in (*_NUMBERS, "decoder_norm")
+    }
     return LatentDetail(
         sae=source.id,
         latent=latent,
-        **{name: row[name] or "" for name in _TEXTS},
+        **texts,
         flags=[flag for flag in (row["flags"] or "").split(", ") if flag],
-        **{name: _number(row[name]) or 0.0 for name in (*_NUMBERS, "decoder_norm")},
+        **numbers,
         n_active=row["n_active"] or 0,
         n_proteins=row["n_proteins"] or 0,
         span=_number(row["span"]),

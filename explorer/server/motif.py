@@ -29,11 +29,18 @@ class MotifSearch:
         """Over the bundles of a library."""
         self.library = library
         self._cache: BoundedCache[Matches] = BoundedCache(CACHE_BYTES, _size)
+        self._ranked: BoundedCache[list[MotifLatent]] = BoundedCache(
+            1 << 20, lambda ranked: 500 * len(ranked) + 200
+        )
 
     def matches(self, source: Source, motif: Motif) -> Matches:
         """All matches; bundles of the same sequences share one scan."""
         corpus = source.bundle.manifest["files"]["sequences.npy"]["sha256"]
         return self._cache.get((corpus, motif.pattern), lambda: find_motif(source.corpus, motif))
+
+    def _rank(self, source: Source, motif: Motif) -> list[MotifLatent]:
+        key = (source.bundle.hash, motif.pattern)
+        return self._ranked.get(key, lambda: rank_latents(source, self.matches(source, motif)))
 
     def answer(self, pattern: str, sae: str | None, n: int) -> MotifResults:
         """Proteins with the most matches, and the latents that fire on matches by F1.
@@ -52,7 +59,7 @@ class MotifSearch:
                 latents=[],
             )  # fmt: skip
         found = self.matches(sources[0], motif)
-        ranked = [x for s in sources for x in rank_latents(s, self.matches(s, motif))]
+        ranked = [x for s in sources for x in self._rank(s, motif)]
         ranked.sort(key=lambda x: -x.f1)
         return MotifResults(
             pattern=motif.pattern,

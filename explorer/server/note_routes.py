@@ -12,10 +12,10 @@ from explorer.server.errors import Forbidden
 from explorer.server.notes import Notes
 from explorer.server.pool import Pool
 from explorer.server.ratings import Ratings
-from explorer.server.routes import MAX_NAME_CHARS, Latent, Sae, SaeQuery
+from explorer.server.routes import MAX_NAME_CHARS, Latent, Sae, SaeQuery, text_of
 
 ListId = Annotated[str, Path(max_length=100)]
-LINES = {200: {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}}
+LINES = text_of("application/x-ndjson")
 
 
 class Store:
@@ -57,7 +57,7 @@ def add_note_routes(api: APIRouter, store: Store, pool: Pool) -> None:
         """All notes, or those of one dictionary."""
         return fresh(store.notes.all(sae))
 
-    @api.get("/notes.jsonl", response_class=Response, responses=LINES)  # type: ignore[arg-type]
+    @api.get("/notes.jsonl", response_class=Response, responses=LINES)
     @pool.answering
     def notes_lines() -> Response:
         """All notes, to download."""
@@ -136,7 +136,7 @@ def add_rating_routes(api: APIRouter, store: Store, pool: Pool) -> None:
         """What the raters said, and how far they agree."""
         return fresh(store.ratings.summary(sae))
 
-    @api.get("/ratings.jsonl", response_class=Response, responses=LINES)  # type: ignore[arg-type]
+    @api.get("/ratings.jsonl", response_class=Response, responses=LINES)
     @pool.answering
     def ratings_lines() -> Response:
         """All judgements, to download."""

@@ -126,7 +126,7 @@ def structure(library: Library, accession: str) -> str:
 def pdb_text(sequence: str, atoms: np.ndarray) -> str:
     """N, CA, C and O of each residue (``[residues, 4, 3]``, Å) as PDB lines; NaN is left out."""
     lines = ["REMARK   2 BACKBONE ONLY; RESIDUE NUMBERS ARE POSITIONS IN THE SEQUENCE"]
-    present = ~np.isnan(atoms).any(axis=-1)
+    present = np.asarray(np.isfinite(atoms).all(axis=-1))
     serial = 0
     for i in np.flatnonzero(present.any(axis=-1))[:_MOST_NUMBERED].tolist():
         if i >= _MOST_NUMBERED:

@@ -27,7 +27,7 @@ FEATURE_WORDS = {
     "TRANSIT": "transit peptide", "TRANSMEM": "transmembrane", "ZN_FING": "zinc finger",
     "strand": "beta sheet", "helix": "alpha",
 }  # fmt: skip
-"""Words for UniProt's feature keys (https://www.uniprot.org/help/sequence_annotation) and DSSP's."""
+"""Words for UniProt's keys (https://www.uniprot.org/help/sequence_annotation) and DSSP's."""
 
 _LATENT = re.compile(r"(?:[Ll#]|[Ll]atent\s*)?\s*#?(\d{1,9})", re.ASCII)
 

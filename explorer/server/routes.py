@@ -35,6 +35,11 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
+def text_of(media_type: str) -> dict[int | str, dict[str, Any]]:
+    """The description of an answer that is text."""
+    return {200: {"content": {media_type: {"schema": {"type": "string"}}}}}
+
+
 def count(default: int) -> Any:
     """How many rows to answer at most."""
     return Query(ge=1, le=MAX_PAGE, description=f"At most {MAX_PAGE}; {default} if not given.")
@@ -104,7 +109,7 @@ def add_sae_routes(api: APIRouter, prepared: Prepared, pool: Pool) -> None:
         return answer(request, body, zipped=zipped)
 
     @api.get("/saes/{sae}/latents.csv", response_class=Response,
-             responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}})  # fmt: skip
+             responses=text_of("text/csv"))  # fmt: skip
     @pool.answering
     def latents_csv(request: Request, sae: Sae) -> Response:
         """The table of latents, to download."""
@@ -195,7 +200,7 @@ def add_other_routes(api: APIRouter, prepared: Prepared, pool: Pool) -> None:
         return answer_model(request, proteins.protein_detail(books, accession))
 
     @api.get("/structures/{accession:path}", response_class=Response,
-             responses={200: {"content": {"chemical/x-pdb": {"schema": {"type": "string"}}}}})  # fmt: skip
+             responses=text_of("chemical/x-pdb"))  # fmt: skip
     @pool.answering
     def structure(request: Request, accession: Name) -> Response:
         """The backbone in PDB format: chain A, numbered by position in the sequence."""

@@ -8,6 +8,7 @@ cannot backtrack, and NumPy's passes leave other threads running.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -96,14 +97,14 @@ def find_substring(corpus: Corpus, needle: str, most: int) -> list[tuple[int, in
 
 def _texts(corpus: Corpus, residues: int = CHUNK_RESIDUES) -> Iterator[_Text]:
     """Whole proteins, about ``residues`` at a time."""
-    view, offsets = memoryview(corpus.letters), corpus.offsets
+    view, offsets = memoryview(corpus.letters.data), corpus.offsets
     first, n_proteins = 0, len(offsets) - 1
     while first < n_proteins:
         enough = np.searchsorted(offsets, offsets[first] + residues, side="left")
         last = min(max(int(enough), first + 1), n_proteins)
         bounds = offsets[first : last + 1]
         edges = bounds.tolist()
-        parts = [view[a:b] for a, b in zip(edges, edges[1:])]
+        parts = [view[a:b] for a, b in pairwise(edges)]
         text = np.frombuffer(b"\0".join([b"", *parts, b""]), dtype=np.uint8)
         starts = bounds[:-1] - bounds[0] + np.arange(1, last - first + 1)
         yield _Text(text, first, starts)

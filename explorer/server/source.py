@@ -18,8 +18,12 @@ import numpy as np
 
 from explorer.bundle import Bundle
 from explorer.schema import Feature, LatentName
+from explorer.server.cache import BoundedCache
 from explorer.server.errors import NotFound
 from explorer.server.scan import Corpus
+
+SPAN_CACHE_BYTES = 16 << 20
+"""For the spans of the concepts that were looked at last, of each bundle."""
 
 _PROTEIN = "SELECT protein, accession, description, start, length, structure, part FROM proteins "
 
@@ -49,6 +53,9 @@ class Source:
         self._arrays: dict[str, np.ndarray] = {}
         self.n_proteins, self.n_tracked = bundle.n_proteins, bundle.n_tracked
         self.d_sae = bundle.d_sae
+        self._spans: BoundedCache[tuple[np.ndarray, np.ndarray]] = BoundedCache(
+            SPAN_CACHE_BYTES, lambda kept: kept[0].nbytes + kept[1].nbytes + 200
+        )
 
     def __getitem__(self, name: str) -> np.ndarray:
         """An array of :data:`explorer.layout.ARRAYS`, mapped."""
@@ -180,6 +187,19 @@ class Source:
             c = self.concepts[concept]
             found[protein].append(Feature(concept=c.name, kind=c.kind, start=start + 1, end=stop))
         return found
+
+    def with_concept(self, concept: Concept, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """The first ``most`` tracked proteins that have a concept, and its spans in them."""
+
+        def find() -> tuple[np.ndarray, np.ndarray]:
+            rows = self.bundle.rows(
+                "SELECT DISTINCT protein FROM spans WHERE concept = ? AND protein < ? LIMIT ?",
+                concept.concept, self.n_tracked, most,
+            )  # fmt: skip
+            proteins = np.array([p for (p,) in rows], dtype=np.int64)
+            return proteins, self.spans_of(concept, proteins)
+
+        return self._spans.get((concept.concept, most), find)
 
     def spans_of(self, concept: Concept, proteins: np.ndarray) -> np.ndarray:
         """Protein, start and stop of a concept's spans in some proteins: int64 ``[spans, 3]``."""

@@ -106,9 +106,12 @@ def test_a_folder_with_something_else_is_left_alone(bundle_folder, tmp_path):
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
     assert "holds something else" in result.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
-    for bad in ({"base": "sub"}, {"base": '/a"b/'}, {"latents": 0}):
-        with pytest.raises(UserError):
-            ExportConfig((bundle_folder,), **bad)
+    with pytest.raises(UserError, match="--base"):
+        ExportConfig((bundle_folder,), base="sub")
+    with pytest.raises(UserError, match="--base"):
+        ExportConfig((bundle_folder,), base='/a"b/')
+    with pytest.raises(UserError, match="at least 1"):
+        ExportConfig((bundle_folder,), latents=0)
 
 
 def test_pages_of_a_built_front_end(tmp_path):

@@ -169,7 +169,8 @@ def test_precision_and_recall_of_latents(client, tiny):
         ("[AG]-x(4)-G-K-[ST].", "motif"), ("C-C", "motif"), ("helix-turn-helix", "text"),
         ("zinc finger (C4)", "text"), ("TRYPSIN", "text"), ("MKTAYIAKQRQISFVKSHFS", "sequence"),
         (">my protein\nMKTAYIAKQR\nQISFVKSHFSRQ\n>second\nAAAA", "sequence"),
-        ("mktayiakqrqisfvkshfsrqmktayiakqrqisfvkshfsrq", "sequence"), ("", "nothing"), (" \0", "nothing"),
+        ("mktayiakqrqisfvkshfsrqmktayiakqrqisfvkshfsrq", "sequence"), ("", "nothing"),
+        (" \0", "nothing"),
     ],
 )  # fmt: skip
 def test_what_a_query_is_taken_for(query, read_as):

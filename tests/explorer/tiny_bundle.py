@@ -111,7 +111,7 @@ def _backbone(path: Path) -> tuple[np.ndarray, str]:
     with gzip.open(path, "rt") as f:
         for line in f:
             if line.startswith("ATOM") and line[17:20] in THREE:
-                letter, atoms = residues.setdefault(line[22:27], (THREE[line[17:20]], {}))
+                _, atoms = residues.setdefault(line[22:27], (THREE[line[17:20]], {}))
                 atoms.setdefault(
                     line[12:16].strip(), [float(line[i : i + 8]) for i in (30, 38, 46)]
                 )
@@ -275,7 +275,7 @@ def _write_rest(tiny: Tiny, random: np.random.Generator) -> None:
 def _write_latents(tiny: Tiny) -> None:
     all_values = np.concatenate(tiny.activations)
     labels = ["cysteine", "N-glycosylation motif N-x-[ST]", "basic residue", "helix of globins",
-              "dead", "dense", *(f"latent {j}" for j in range(6, 11)), "=1+1 <b>bold</b>"]  # fmt: skip
+              "dead", "dense", "", "", "", "", "", "=1+1 <b>bold</b>"]  # fmt: skip
     named = {3: ("helix", 0.7), 0: ("C", 0.99)}
     columns: dict[str, list] = {name: [] for name in layout.LATENT_COLUMNS}
     for j in range(D_SAE):
@@ -321,8 +321,8 @@ def _write_index(tiny: Tiny) -> None:
         atoms += len(sequence) if p in tiny.structures else 0
         text = HOSTILE_PROTEIN if p == 7 else f"Protein number {p} of Somewhere"
         part = ("train", "validation", "test")[p % 3]
-        row = (p, accession, text, start, len(sequence), hashlib.sha256(sequence.encode()).hexdigest(),
-               structure, part, f"cluster{p}")  # fmt: skip
+        digest = hashlib.sha256(sequence.encode()).hexdigest()
+        row = (p, accession, text, start, len(sequence), digest, structure, part, f"cluster{p}")  # fmt: skip
         connection.execute("INSERT INTO proteins VALUES (?,?,?,?,?,?,?,?,?)", row)
         values = (p, accession, text)
         connection.execute(
