@@ -1,8 +1,8 @@
 """A synthetic bundle of any size for the server's benchmark, written array by array.
 
-A block of proteins is drawn residue by residue (k latents each, frequencies log-normal) and repeated
-with other sequences until there are enough: sizes, and how they are spread over latents and
-proteins, are those of a real bundle; what fires where means nothing.
+A block of proteins is drawn residue by residue (k latents each, frequencies log-normal) and
+repeated with other sequences until there are enough: sizes, and how they are spread over latents
+and proteins, are those of a real bundle; what fires where means nothing.
 """
 
 from __future__ import annotations

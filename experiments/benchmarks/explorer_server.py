@@ -7,8 +7,8 @@ has just been written. Beside the times stands what a GET of ``/capabilities`` t
 time of HTTP alone on the machine as busy as it was. Times end with the last byte (kB: as sent, in
 gzip where that is asked for, as browsers do).
 
-Command: ``python -m experiments.benchmarks.explorer_server`` (some 10 minutes on 2 cores and 8 GB of
-disk, which is freed at the end). Writes ``explorer_server.json`` and ``explorer_server.md``.
+Command: ``python -m experiments.benchmarks.explorer_server`` (some 10 minutes on 2 cores and 8 GB
+of disk, which is freed at the end). Writes ``explorer_server.json`` and ``explorer_server.md``.
 """
 
 from __future__ import annotations
@@ -152,7 +152,8 @@ def measure(config: ServerConfig) -> dict[str, Any]:
         process.wait(timeout=20)
     size = sum(p.stat().st_size for p in config.bundle.rglob("*") if p.is_file())
     return {
-        "kind": "explorer_server", "machine": machine(1, "fastapi", "uvicorn", "pydantic", "numpy"), "load": os.getloadavg(),
+        "kind": "explorer_server", "load": os.getloadavg(),
+        "machine": machine(1, "fastapi", "uvicorn", "pydantic", "numpy"),
         "d_sae": config.d_sae, "n_proteins": config.n_proteins, "k": config.k,
         "bundle_bytes": size, "seconds_to_start": seconds, "memory_before": before,
         "memory_after": after, "crowd": crowd, "rows": rows,
@@ -215,14 +216,17 @@ def table(result: dict[str, Any]) -> str:
         times = " | ".join(f"{row[name]:.1f}" for name in ("p50_ms", "p95_ms", "max_ms"))
         lines.append(f"| `{row['route']}` | {times} | {row['bytes'] / 1e3:,.0f} |")
     before, after, crowd = result["memory_before"], result["memory_after"], result["crowd"]
-    text = f"""
-{result["d_sae"]:,} latents × {result["n_proteins"]:,} proteins, {result["bundle_bytes"] / 1e9:.1f} GB.
-Ready after {result["seconds_to_start"]:.1f} s. Memory of the process's own (all resident):
-{before["own"]:.0f} MiB ({before["rss"]:.0f}) at start, {after["own"]:.0f} MiB ({after["rss"]:.0f}) after all
-of these. {crowd["clients"]} clients at once: {crowd["per_second"]:.0f} GETs a second, p95
-{crowd["p95_ms"]:.0f} ms. Load of the machine at the end: {result["load"][0]:.1f}.
-"""
-    return "\n".join(lines) + "\n" + text
+    lines += [
+        "",
+        f"{result['d_sae']:,} latents × {result['n_proteins']:,} proteins, "
+        f"{result['bundle_bytes'] / 1e9:.1f} GB. Ready after {result['seconds_to_start']:.1f} s.",
+        f"Memory of the process's own (with mapped pages): {before['own']:.0f} MiB "
+        f"({before['rss']:.0f}) at start,",
+        f"{after['own']:.0f} MiB ({after['rss']:.0f}) after all of these.",
+        f"{crowd['clients']} clients at once: {crowd['per_second']:.0f} GETs a second, p95 "
+        f"{crowd['p95_ms']:.0f} ms. Load of the machine: {result['load'][0]:.1f}.",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def run(config: ServerConfig) -> None:

@@ -1,9 +1,9 @@
 """PROSITE patterns: parsed here, and never given to a backtracking matcher.
 
 Syntax (https://prosite.expasy.org/prosuser.html): elements joined by ``-``; a letter; ``x`` or
-``X`` for any; ``[ST]`` for one of; ``{P}`` for none of; ``(3)`` or ``(2,4)`` repeats the element before
-it; ``<`` and ``>`` tie a pattern to the protein's ends; a final full stop is allowed. Differs:
-``[G>]`` (the end as an alternative to a residue) is refused.
+``X`` for any; ``[ST]`` for one of; ``{P}`` for none of; ``(3)`` or ``(2,4)`` repeats the element
+before it; ``<`` and ``>`` tie a pattern to the protein's ends; a final full stop is allowed.
+Differs: ``[G>]`` (the end as an alternative to a residue) is refused.
 """
 
 from __future__ import annotations

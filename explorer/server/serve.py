@@ -67,7 +67,7 @@ def serve(config: ServeConfig) -> None:
     app = create_app(library, database, hosts=names)
     settings = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
-        timeout_graceful_shutdown=3,
+        timeout_graceful_shutdown=3, timeout_keep_alive=30,
     )  # fmt: skip
 
     class Server(uvicorn.Server):

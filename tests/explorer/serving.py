@@ -36,7 +36,9 @@ def serving(bundles: Path, notes: Path | None = None) -> Iterator[httpx.Client]:
 @contextmanager
 def listening(app: Any) -> Iterator[str]:
     """An application's address while it runs in a thread."""
-    config = uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=2)
+    config = uvicorn.Config(
+        app, port=0, log_level="warning", timeout_graceful_shutdown=2, timeout_keep_alive=60
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

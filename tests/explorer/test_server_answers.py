@@ -8,7 +8,8 @@ import pytest
 
 from explorer import layout, schema
 from tests.explorer.serving import API, ask, segment, serving
-from tests.explorer.tiny_bundle import D_SAE, DEAD, HOSTILE, HOSTILE_PROTEIN
+from tests.explorer.tiny_bundle import HOSTILE
+from tests.explorer.tiny_tables import D_SAE, DEAD, HOSTILE_PROTEIN
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from explorer.server import pages
 from explorer.server.export import ExportConfig, export, file_name
 from extract.errors import UserError
 from tests.explorer.serving import API, serving
-from tests.explorer.tiny_bundle import D_SAE, HOSTILE
+from tests.explorer.tiny_bundle import HOSTILE
+from tests.explorer.tiny_tables import D_SAE
 
 ROOT = Path(__file__).parents[2]
 

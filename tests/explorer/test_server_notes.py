@@ -16,7 +16,8 @@ from explorer.server.agreement import krippendorff_alpha
 from explorer.server.database import Database
 from extract.errors import UserError
 from tests.explorer.serving import API, ask, serving
-from tests.explorer.tiny_bundle import D_SAE, write_tiny
+from tests.explorer.tiny_bundle import write_tiny
+from tests.explorer.tiny_tables import D_SAE
 
 ROOT = Path(__file__).parents[2]
 
