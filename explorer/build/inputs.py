@@ -24,12 +24,13 @@ from probes.kinds.structures import read_backbone, read_cb, read_structures
 from probes.splits import read_clusters
 from saejax.checkpoint import LoadedSAE, load_sae
 from saejax.latent_identity import run_identity, store_identity
-from saejax.latent_store import BUILDING as LATENTS_BUILDING
 from saejax.latent_store import MANIFEST as LATENTS_MANIFEST
 from saejax.latent_store import LatentStore
 
-_PATHS = ("run", "out", "probes", "latents", "activations", "dssp", "swissprot", "uniprot",
-          "go_obo", "labels", "structures", "clusters", "fasta", "fidelity", "weights")  # fmt: skip
+_PATHS = ("run", "probes", "activations", "dssp", "swissprot", "uniprot", "go_obo", "labels",
+          "structures", "clusters", "fasta", "fidelity")  # fmt: skip
+_WHERE = ("out", "latents", "memory_gb", "weights", "device")
+"""Flags that do not."""
 _FILES = ("dssp", "swissprot", "uniprot", "go_obo", "labels", "structures", "clusters", "fasta",
           "fidelity")  # fmt: skip
 """Flags whose files decide what the bundle holds, by their content."""
@@ -76,6 +77,8 @@ class BuildInputs:
         if config.probes is not None:
             probes = ProbeTables.open(config.probes)
             probes.require_fit(loaded, stores, rows)
+        if config.latents is not None:
+            LatentStore.open(config.latents)
         annotations = Annotations.load(
             rows, dssp=config.dssp, swissprot=config.swissprot, uniprot=config.uniprot,
             labels=config.labels, go_obo=config.go_obo,
@@ -113,13 +116,13 @@ class BuildInputs:
         if given is None and self.config.probes is not None:
             kept = self.config.probes / "latents"
             given = kept if (kept / LATENTS_MANIFEST).exists() else None
-        if given is not None and not (given / LATENTS_BUILDING).is_dir():
-            store = LatentStore.open(given)
-            store.require_run(self.loaded)
-            store.require_stores(self.stores)
-            return store
-        folder = given or folder
-        return LatentStore.build(self.loaded, self.stores, folder, memory_gb=self.config.memory_gb)
+        if given is None:
+            memory_gb = self.config.memory_gb
+            return LatentStore.build(self.loaded, self.stores, folder, memory_gb=memory_gb)
+        store = LatentStore.open(given)
+        store.require_run(self.loaded)
+        store.require_stores(self.stores)
+        return store
 
     def cb_coordinates(self) -> Mapping[int, np.ndarray] | None:
         """Cβ of proteins with a structure, for what kind of latent each is."""
@@ -142,8 +145,11 @@ class BuildInputs:
         return found
 
     def settings(self) -> dict[str, Any]:
-        """The flags, with names for paths: a bundle says nothing of the machine it was made on."""
-        plain = asdict(self.config)
+        """The flags that decide what is in the bundle, with names for paths.
+
+        A bundle says nothing of the machine it was made on.
+        """
+        plain = {k: v for k, v in asdict(self.config).items() if k not in _WHERE}
         for name in _PATHS:
             value = plain[name]
             if isinstance(value, Path):

@@ -86,19 +86,34 @@ def coactivation_neighbours(latents: LatentStore, rows: ProteinRows) -> Neighbou
         mine = by_latent.indices[by_latent.indptr[i] : by_latent.indptr[i + 1]]
         if len(mine) < MIN_TOGETHER:
             continue
-        others, together, proteins = _shared(fires, np.sort(mine), protein)
-        lift = together * float(n_rows) / (float(len(mine)) * n_fires[others])
-        kept = (together >= MIN_TOGETHER) & (proteins >= MIN_PROTEINS) & (lift > 1) & (others != i)
-        others, lift = others[kept], lift[kept]
+        others, lift = beyond_chance(_shared(fires, np.sort(mine), protein), i, n_fires, n_rows)
         best = np.lexsort((others, -lift))[:N_NEIGHBOURS]
         found.other[i, : len(best)], found.value[i, : len(best)] = others[best], lift[best]
     return found
 
 
-def _shared(
-    fires: csr_matrix, mine: np.ndarray, protein: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Latents that fire on some of those residues, on how many, and in how many proteins."""
+class Shared(NamedTuple):
+    """Latents that fire on some residues."""
+
+    latent: Int[np.ndarray, " others"]
+    together: Int[np.ndarray, " others"]
+    """Of these residues, those on which each fires."""
+    proteins: Int[np.ndarray, " others"]
+    """In how many proteins."""
+
+
+def beyond_chance(
+    shared: Shared, i: int, n_fires: Int[np.ndarray, " latents"], n_rows: int
+) -> tuple[Int[np.ndarray, " some"], Float[np.ndarray, " some"]]:
+    """(latents, lift) of those that count as latent i's neighbours."""
+    lift = shared.together * float(n_rows) / (float(n_fires[i]) * n_fires[shared.latent])
+    enough = (shared.together >= MIN_TOGETHER) & (shared.proteins >= MIN_PROTEINS)
+    kept = enough & (lift > 1) & (shared.latent != i)
+    return shared.latent[kept], lift[kept]
+
+
+def _shared(fires: csr_matrix, mine: np.ndarray, protein: np.ndarray) -> Shared:
+    """Latents that fire on the residues ``mine``, ascending."""
     first, stop = fires.indptr[mine], fires.indptr[mine + 1]
     counts = stop - first
     entry = np.repeat(first, counts) + within(counts)
@@ -109,7 +124,8 @@ def _shared(
     new_protein = new_latent | np.append(True, of[1:] != of[:-1])
     starts = np.flatnonzero(new_latent)
     together = np.diff(np.append(starts, len(latent)))
-    return latent[starts], together, np.add.reduceat(new_protein.astype(np.int64), starts)
+    proteins = np.add.reduceat(new_protein.astype(np.int64), starts)
+    return Shared(latent[starts], together, proteins)
 
 
 def _firing(latents: LatentStore, rows: ProteinRows) -> tuple[csr_matrix, np.ndarray]:

@@ -6,20 +6,23 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.sparse import csr_matrix
 
 from explorer import layout
+from explorer.build import neurons
 from explorer.build.by_latent import latent_part
 from explorer.build.by_protein import protein_part
 from explorer.build.command import build
 from explorer.build.config import BuildConfig
 from explorer.build.hashing import protein_keys
+from explorer.build.neighbours import _shared, beyond_chance
 from explorer.bundle import Bundle
 from probes.annotations import Annotations
 from probes.data.rows import ProteinRows
 from probes.kinds.statistics import latent_kinds
 from saejax.checkpoint import load_sae
 from saejax.latent_store import LatentStore
-from tests.explorer.build_inputs import config, dense_of, known, run, run_of
+from tests.explorer.build_inputs import again, config, dense_of, known, run, run_of
 from tests.helpers import make_store, random_proteins
 from tests.probes.helpers import columns_of, yes
 
@@ -189,7 +192,8 @@ def test_table_of_latents(plain):
     assert spans == pytest.approx(found.table["run_length"].tolist(), nan_ok=True)
     assert table["confirmed"] == [False] * bundle.d_sae
     assert table["concept"] == table["named"] == table["x"] == [None] * bundle.d_sae
-    assert table["kind"].count("dead") == table["label"].count("dead") == 3
+    n_dead = int((z.max(axis=0) == 0).sum())
+    assert table["kind"].count("dead") == table["label"].count("dead") == n_dead >= 3
     known = found.logos.n_effective >= 5
     frequencies = bundle["logos/frequencies"]
     assert np.array_equal(np.isnan(frequencies).any(axis=2), ~known)
@@ -319,3 +323,50 @@ def test_wide_dictionaries(tmp_path):
     assert np.array_equal(part["pairs"], (maxima > 0).sum(axis=0)[65_500:])
     assert np.array_equal(part["total"][:, 0], part["pairs"])
     assert np.array_equal(part["p99"] > 0, maxima.max(axis=0)[65_500:] > 0)
+
+
+def test_structured_and_annotated_proteins_have_tracks_first(config, tmp_path):
+    """Room for a third: p7 and p30 have structures, p0 to p9 and p50 to p59 annotations."""
+    out = build(again(config, tmp_path / "b", tracks_gb=4e-5, neurons=False))
+    bundle = Bundle.open(out)
+    tracked = {r[0] for r in bundle.rows("SELECT accession FROM proteins WHERE protein < ?",
+                                         bundle.n_tracked)}  # fmt: skip
+    assert {"p7", "p30"} < tracked
+    assert 5 < bundle.n_tracked < 20
+    assert tracked - {"p30"} <= {f"p{i}" for i in (*range(10), *range(50, 60))}
+    only = Bundle.open(build(again(config, tmp_path / "c", tracks_gb=5e-6, neurons=False)))
+    named = {r[0] for r in only.rows("SELECT accession FROM proteins WHERE protein < 2")}
+    assert (only.n_tracked, named) == (2, {"p7", "p30"})
+    none = Bundle.open(build(again(config, tmp_path / "d", tracks_gb=0, neurons=False)))
+    assert not none.has["tracks"]
+    assert len(none["tracks/indptr"]) == 1
+
+
+def test_a_pair_of_latents_in_one_protein_is_left_out():
+    """Ten residues in three proteins are enough; a hundred in two are not."""
+    n = 150
+    fires = np.zeros((n, 3), np.int8)
+    fires[:, 0] = 1
+    fires[:100, 1] = 1
+    fires[92:, 2] = 1
+    protein = np.repeat([0, 1, 2, 3], [50, 50, 25, 25])
+    shared = _shared(csr_matrix(fires), np.arange(n), protein)
+    assert [column.tolist() for column in shared] == [[0, 1, 2], [150, 100, 58], [4, 2, 3]]
+    others, lift = beyond_chance(shared, 0, np.array([150, 100, 58]), 600)
+    assert others.tolist() == [2]
+    assert lift.tolist() == [58 * 600 / (150 * 58)]
+    assert not len(beyond_chance(shared, 0, np.array([150, 100, 58]), 150)[0])
+
+
+def test_thresholds_of_neurons_from_evenly_spaced_residues(tiny_store, monkeypatch):
+    """Rows 0, n, 2n … whatever the blocks."""
+    monkeypatch.setattr(neurons, "SAMPLED_ROWS", 300)
+    rows, x = ProteinRows.from_stores([tiny_store]), tiny_store.read(0, tiny_store.n_rows)
+    wanted = np.quantile(x[:: len(x) // 300], 0.9, axis=0)
+    for block_rows in (200, 1000, 10_000):
+        monkeypatch.setattr(neurons, "BLOCK_ROWS", block_rows)
+        top, of, threshold = neurons._strongest([tiny_store], rows, 0.1)
+        assert np.array_equal(threshold, wanted)
+        maxima = np.stack([x[rows.slice_of(p)].max(axis=0) for p in range(60)])
+        assert np.array_equal(top, -np.sort(-maxima, axis=0)[:16])
+        assert np.array_equal(np.take_along_axis(maxima, of, axis=0), top)
