@@ -299,7 +299,7 @@ class Examples(Model):
     group: str
     total: int
     """Proteins that belong to the group, shown or not; of a concept's examples, those among the
-    2,048 proteins that were looked at."""
+    512 proteins that were looked at."""
     examples: list[Example]
 
 

@@ -1,7 +1,7 @@
 """A synthetic bundle of any size for the server's benchmark, written array by array.
 
-A block of proteins is drawn residue by residue (k latents each, frequencies log-normal) and
-repeated with other sequences until there are enough: sizes, and how they are spread over latents
+A block of proteins is drawn residue by residue (k of the protein's own latents each, frequencies
+log-normal) and repeated with other sequences until there are enough: sizes, and how they are spread over latents
 and proteins, are those of a real bundle; what fires where means nothing.
 """
 
@@ -28,6 +28,9 @@ from extract.alphabet import AMINO_ACIDS
 BLOCK = 500
 """Proteins that are drawn; the rest repeat their activations."""
 FREQUENCY_SIGMA = 1.5
+POOL = 1_300
+"""Draws of the latents that a protein has at all: a latent that fires there fires on many residues
+(13 in the demo's bundle, which has 2,048 latents)."""
 N_CONCEPTS, SPANS_PER_PROTEIN, N_NEIGHBOURS, N_ASSOCIATIONS = 600, 20, 16, 10
 STEMS = ("kinase", "zinc", "helix", "transferase", "binding", "membrane", "heme", "signal",
          "synthase", "receptor", "ribosomal", "factor", "protease", "domain")  # fmt: skip
@@ -82,8 +85,9 @@ def _draw_block(size: Size, lengths: np.ndarray, random: np.random.Generator) ->
     cumulative = np.cumsum(weight / weight.sum())
     protein = np.repeat(np.arange(BLOCK), lengths)
     position = np.concatenate([np.arange(n) for n in lengths])
-    latent = np.searchsorted(cumulative, random.random((len(protein), size.k)))
-    latent = np.minimum(latent, size.d_sae - 1)
+    pools = np.searchsorted(cumulative, random.random((BLOCK, POOL)))
+    pools = np.minimum(pools, size.d_sae - 1)
+    latent = pools[protein[:, None], random.integers(0, POOL, (len(protein), size.k))]
     # ordered and without repeats by one number for protein, latent and position
     key = (protein[:, None] * size.d_sae + latent) * 4_096 + position[:, None]
     key = np.unique(key)

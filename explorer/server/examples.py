@@ -12,9 +12,9 @@ from explorer.schema import Example, Examples, Feature, Group, Outcome, Track
 from explorer.server.errors import NotFound
 from explorer.server.source import Concept, Source, flat_ranges, significant
 
-MAX_CANDIDATES = 2_048
+MAX_CANDIDATES = 512
 """Proteins that are looked at for the examples of a concept: enough for any page of them, and few
-enough for an answer in milliseconds. ``total`` counts among these."""
+enough for a quick answer when their pages come from the disk. ``total`` counts among these."""
 
 
 class Raw(NamedTuple):

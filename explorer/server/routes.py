@@ -147,7 +147,7 @@ def add_latent_routes(api: APIRouter, books: Library, pool: Pool) -> None:
         n: Annotated[int, count(24)] = 24,
     ) -> Response:  # fmt: skip
         """Proteins where the latent hits, wrongly calls or misses a concept. Hits and wrong calls
-        are sought in the 2,048 proteins with the latent's highest maxima, misses in 2,048 proteins
+        are sought in the 512 proteins with the latent's highest maxima, misses in 512 proteins
         with the concept; ``total`` counts among these."""
         source = books.get(sae)
         found = examples.concept_examples(source, latent, concept, outcome, n)
