@@ -1,16 +1,13 @@
 """A synthetic bundle of any size for the server's benchmark, written array by array.
 
 A block of proteins is drawn residue by residue (k of the protein's own latents each, frequencies
-log-normal) and repeated with other sequences until there are enough: sizes, and how they are spread over latents
-and proteins, are those of a real bundle; what fires where means nothing.
+log-normal) and repeated with other sequences until there are enough: sizes, and how they are
+spread over latents and proteins, are those of a real bundle; what fires where means nothing.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from experiments.benchmarks.explorer_tables import N_CONCEPTS, Size, made_up_name, write_index
 from experiments.benchmarks.probe_data import AMINO_ACIDS_PERCENT
 from explorer import layout
 from explorer.bundle import manifest_hash
@@ -31,20 +29,6 @@ FREQUENCY_SIGMA = 1.5
 POOL = 1_300
 """Draws of the latents that a protein has at all: a latent that fires there fires on many residues
 (13 in the demo's bundle, which has 2,048 latents)."""
-N_CONCEPTS, SPANS_PER_PROTEIN, N_NEIGHBOURS, N_ASSOCIATIONS = 600, 20, 16, 10
-STEMS = ("kinase", "zinc", "helix", "transferase", "binding", "membrane", "heme", "signal",
-         "synthase", "receptor", "ribosomal", "factor", "protease", "domain")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Size:
-    """Of a synthetic bundle."""
-
-    d_sae: int
-    n_proteins: int
-    k: int
-    d_model: int = 1280
-    mean_length: int = 350
 
 
 def write_bundle(folder: Path, size: Size, seed: int = 0) -> None:
@@ -62,7 +46,7 @@ def write_bundle(folder: Path, size: Size, seed: int = 0) -> None:
     _write_rest(folder, size, lengths, random)
     n_active = np.bincount(block.entry_latent, minlength=size.d_sae) * repeats
     _write_latents(folder, size, block, n_active, repeats, random)
-    _write_index(folder, size, np.tile(lengths, repeats), random)
+    write_index(folder, size, np.tile(lengths, repeats), random)
     _write_manifest(folder, size, int(lengths.sum()) * repeats)
 
 
@@ -188,10 +172,6 @@ def _write_rest(folder: Path, size: Size, lengths: np.ndarray, random: np.random
     np.save(layout.array_path(folder, "defined"), bits | np.uint8(0b10110111))
 
 
-def _name(random: np.random.Generator) -> str:
-    return " ".join(random.choice(STEMS, 2)) + f" {random.integers(1_000)}"
-
-
 def _write_latents(
     folder: Path, size: Size, block: _Block, n_active: np.ndarray, repeats: int,
     random: np.random.Generator,
@@ -199,7 +179,7 @@ def _write_latents(
     per_latent = np.bincount(block.pair_latent, minlength=size.d_sae) * repeats
     n_residues = max(int(n_active.sum()) // size.k, 1)
     filled: dict[str, object] = {
-        "latent": np.arange(size.d_sae), "label": [_name(random) for _ in range(size.d_sae)],
+        "latent": np.arange(size.d_sae), "label": [made_up_name(random) for _ in range(size.d_sae)],
         "label_source": ["logo"] * size.d_sae, "kind": ["motif-like"] * size.d_sae,
         "flags": [""] * size.d_sae, "n_active": n_active, "n_proteins": per_latent,
         "frequency": n_active / n_residues, "protein_frequency": per_latent / size.n_proteins,
@@ -217,87 +197,6 @@ def _write_latents(
         columns.append(pa.array(filled.get(name, empty)).cast(arrow[kind]))
     table = pa.Table.from_arrays(columns, names=list(layout.LATENT_COLUMNS))
     pq.write_table(table, folder / "latents.parquet")
-
-
-def _write_index(
-    folder: Path, size: Size, lengths: np.ndarray, random: np.random.Generator
-) -> None:
-    path = folder / "index.sqlite"
-    path.unlink(missing_ok=True)
-    connection = sqlite3.connect(path)
-    connection.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + layout.SCHEMA)
-    names = [f"concept {i}" if i > 40 else _name(random) for i in range(N_CONCEPTS)]
-    names[0] = "helix"
-    for table, rows in _tables(size, lengths, names, random):
-        first = next(rows)
-        marks = ",".join("?" * len(first))
-        connection.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", first)
-        connection.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", rows)
-    connection.commit()
-    connection.close()
-
-
-def _tables(
-    size: Size, lengths: np.ndarray, names: list[str], random: np.random.Generator
-) -> Iterator[tuple[str, Iterator[tuple]]]:
-    starts = np.cumsum(lengths) - lengths
-    texts = [_name(random) + " (Homo sapiens)" for _ in range(1_000)]
-    accessions = [f"P{p:05d}" for p in range(size.n_proteins)]
-    yield "proteins", (
-        (p, accessions[p], texts[p % 1_000], int(starts[p]), int(lengths[p]),
-         hashlib.sha256(accessions[p].encode()).hexdigest(), None, "test", None)
-        for p in range(size.n_proteins)
-    )  # fmt: skip
-    yield (
-        "protein_search (rowid, accession, description)",
-        ((p, accessions[p], texts[p % 1_000]) for p in range(size.n_proteins)),
-    )
-    yield (
-        "concepts",
-        (
-            (c, name, "uniprot", "residue", None, 1_000, 500, 20, 0.01, c, True)
-            for c, name in enumerate(names)
-        ),
-    )
-    yield (
-        "concept_search (rowid, name, kind)",
-        ((c, name, "uniprot") for c, name in enumerate(names)),
-    )
-    n_spans = size.n_proteins * SPANS_PER_PROTEIN
-    # half of the spans are helices, as in a bundle with DSSP
-    concept = np.where(random.random(n_spans) < 0.5, 0, random.integers(0, N_CONCEPTS, n_spans))
-    protein = np.repeat(np.arange(size.n_proteins), SPANS_PER_PROTEIN)
-    start = (random.random(n_spans) * (lengths[protein] - 12)).astype(np.int64)
-    yield "spans", zip(concept.tolist(), protein.tolist(), start.tolist(), (start + 12).tolist())
-    yield (
-        "scores",
-        (
-            (c, kind, 0.5, 0.4, 0.6, 0.5, 0.5, 0.7)
-            for c in range(N_CONCEPTS)
-            for kind in ("latent", "neuron", "shuffled_labels")
-        ),
-    )
-    yield (
-        "associations",
-        (
-            (j, (j + 7 * i) % N_CONCEPTS, 0.5, 0.5 / (i + 1), 0.4, 0.5, 0.5, 0.6, 100, 0.01)
-            for j in range(size.d_sae)
-            for i in range(N_ASSOCIATIONS)
-        ),
-    )
-    yield (
-        "neighbours",
-        (
-            (j, kind, rank, (j + rank + 1) % size.d_sae, 0.5)
-            for j in range(size.d_sae)
-            for kind in ("cosine", "coactivation")
-            for rank in range(N_NEIGHBOURS)
-        ),
-    )
-    yield (
-        "latent_search (rowid, label, concepts, consensus)",
-        ((j, _name(random), names[j % N_CONCEPTS], "") for j in range(size.d_sae)),
-    )
 
 
 def _write_manifest(folder: Path, size: Size, n_residues: int) -> None:

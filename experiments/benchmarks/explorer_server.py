@@ -31,7 +31,8 @@ import numpy as np
 import psutil
 from tqdm import tqdm
 
-from experiments.benchmarks.explorer_data import N_CONCEPTS, STEMS, Size, write_bundle
+from experiments.benchmarks.explorer_data import write_bundle
+from experiments.benchmarks.explorer_tables import N_CONCEPTS, STEMS, Size
 from experiments.benchmarks.extraction import machine
 from extract.command_line import parse
 from extract.errors import run_cli
