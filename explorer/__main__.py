@@ -11,6 +11,9 @@ log = logging.getLogger(__name__)
 
 COMMANDS = {
     "build": "a run, its activations and its probes in, a bundle out",
+    "serve": "bundles in a browser",
+    "export": "bundles as a static site",
+    "openapi": "the server's OpenAPI, from which the pages' types are made",
 }
 
 
@@ -23,6 +26,14 @@ def main() -> None:
         print("\n".join(f"  {name:<10} {what}" for name, what in COMMANDS.items()))
     elif command == "build":
         _build(words[1:])
+    elif command == "serve":
+        _serve(words[1:])
+    elif command == "export":
+        _export(words[1:])
+    elif command == "openapi":
+        from explorer.server.serve import openapi
+
+        print(openapi())
     else:
         raise UserError(f"unknown command {command[:40]!r}; there are {', '.join(COMMANDS)}")
 
@@ -40,6 +51,20 @@ def _build(words: list[str]) -> None:
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     log.info("%s: a bundle of %.0f MB", folder, size / 1e6)
     print(f"python -m explorer serve {folder}")
+
+
+def _serve(words: list[str]) -> None:
+    from explorer.server.serve import ServeConfig, serve
+    from extract.command_line import parse
+
+    serve(parse(ServeConfig, prog="python -m explorer serve", args=words))
+
+
+def _export(words: list[str]) -> None:
+    from explorer.server.export import ExportConfig, export
+    from extract.command_line import parse
+
+    export(parse(ExportConfig, prog="python -m explorer export", args=words))
 
 
 if __name__ == "__main__":

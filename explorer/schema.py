@@ -282,6 +282,9 @@ class Example(Model):
     structure: bool
     max: float
     argmax: int | None
+    focus: int | None
+    """The residue to look at: of the maximum; of a concept's examples, that of the hit or of the
+    wrong call, or where the concept that was missed begins."""
     track: Track
     features: list[Feature]
     part: str | None
@@ -295,7 +298,8 @@ class Examples(Model):
     latent: int
     group: str
     total: int
-    """Proteins that belong to the group, shown or not."""
+    """Proteins that belong to the group, shown or not; of a concept's examples, those among the
+    512 proteins that were looked at."""
     examples: list[Example]
 
 
@@ -428,7 +432,7 @@ class MotifHit(Model):
     description: str
     length: int
     matches: list[tuple[int, int]]
-    """First and last residue of each."""
+    """First and last residue of each, of the first 100."""
 
 
 class MotifLatent(LatentName):
