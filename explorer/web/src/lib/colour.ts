@@ -74,8 +74,8 @@ export function contrast(a: Rgb, b: Rgb): number {
   return (high + 0.05) / (low + 0.05);
 }
 
-const DARK_INK: Rgb = [28, 24, 30];
-const LIGHT_INK: Rgb = [255, 250, 240];
+const DARK_INK: Rgb = [8, 6, 8];
+const LIGHT_INK: Rgb = [255, 255, 255];
 
 /** Dark or light letters, whichever stands out more. */
 export function readableInk(on: Rgb): string {
