@@ -32,10 +32,6 @@ export function staticMode(): boolean {
 
 const OWN_ENDING = /\.(csv|jsonl|json)$|^structures\//;
 
-function encodeStatic(text: string): string {
-  return encodeURIComponent(text).replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`);
-}
-
 /** Keys and values that are set, keys in order. */
 export function settled(query: Query): [string, string][] {
   return Object.entries(query)
@@ -51,10 +47,10 @@ export function apiUrl(path: string, query: Query = {}, asFile = isStatic): stri
     const search = new URLSearchParams(pairs).toString();
     return `${BASE}api/v1/${path}${search ? `?${search}` : ""}`;
   }
-  const tail = pairs.map(([k, v]) => `${encodeStatic(k)}=${encodeStatic(v)}`).join("&");
+  const tail = pairs.map(([k, v]) => `${segment(k)}=${segment(v)}`).join("&");
   const file = `${path}${tail ? `~${tail}` : ""}${OWN_ENDING.test(path) ? "" : ".json"}`;
   // A file's name holds percent signs as they are: as an address, each is encoded once more.
-  return `${BASE}api/v1/${file.replace(/%/g, "%25").replace(/\?/g, "%3F").replace(/#/g, "%23")}`;
+  return `${BASE}api/v1/${file.replace(/%/g, "%25")}`;
 }
 
 async function answer(response: Response): Promise<Response> {
