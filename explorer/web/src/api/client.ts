@@ -96,5 +96,18 @@ export async function send<T>(method: "PUT" | "POST" | "DELETE", path: string, b
   return text ? (JSON.parse(text) as T) : null;
 }
 
+/** What the answers come from: a server, or else the files of a static copy. */
+export async function getCapabilities(signal?: AbortSignal): Promise<Schemas["Capabilities"]> {
+  try {
+    const response = await request(apiUrl("capabilities", {}, false), { signal });
+    return (await response.json()) as Schemas["Capabilities"];
+  } catch (error) {
+    if (error instanceof ApiError && error.status !== 404 && error.status !== 0) throw error;
+    const file = await fetch(apiUrl("capabilities", {}, true), { signal }).catch(() => null);
+    if (!file?.ok) throw error instanceof SyntaxError ? new ApiError(404, "Neither a server nor files of a static copy answer here.") : error;
+    return (await file.json()) as Schemas["Capabilities"];
+  }
+}
+
 /** One segment of a path. */
 export const segment = encodeURIComponent;

@@ -1,6 +1,6 @@
 /** Questions to the server as React hooks; answers of a bundle never change, so they never go stale. */
 import { keepPreviousData, queryOptions, useQuery } from "@tanstack/react-query";
-import { get, getText, segment, type Schemas } from "./client";
+import { get, getCapabilities, getText, segment, type Schemas } from "./client";
 
 export type SAE = Schemas["SAESummary"];
 export type Columns = Schemas["LatentColumns"];
@@ -16,7 +16,7 @@ const FOREVER = { staleTime: Infinity } as const;
 
 export const capabilitiesQuery = queryOptions({
   queryKey: ["capabilities"],
-  queryFn: ({ signal }) => get<Schemas["Capabilities"]>("capabilities", {}, signal),
+  queryFn: ({ signal }) => getCapabilities(signal),
   ...FOREVER,
 });
 
