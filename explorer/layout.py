@@ -165,7 +165,7 @@ Manifest = dict[str, Any]
 site, block, architecture, d_model, d_sae, k; fvu, l0, dead, loss_recovered; n_proteins, n_residues,
 n_tracked; n_found, n_confirmed, n_f1_half; letters (order of the 20 amino acids in arrays); has
 (schema.Parts); provenance (run config, stores, probes config, hashes); files: path → bytes, sha256;
-hash: SHA-256 over files, which names the bundle's content and is its ETag."""
+hash: SHA-256 of all of the above, which names the bundle's content and is its ETag."""
 
 
 def array_path(folder: Path, name: str) -> Path:
