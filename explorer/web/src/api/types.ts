@@ -4,23 +4,6 @@
  */
 
 export interface paths {
-    "/a": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        /** A */
-        put: operations["a_a_put"];
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
     "/api/v1/capabilities": {
         parameters: {
             query?: never;
@@ -28,127 +11,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** <Lambda> */
-        get: operations["_lambda__api_v1_capabilities_get"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/concepts": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** <Lambda> */
-        get: operations["_lambda__api_v1_concepts_get"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/lists": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** <Lambda> */
-        get: operations["_lambda__api_v1_lists_get"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/notes": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** <Lambda> */
-        get: operations["_lambda__api_v1_notes_get"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/p": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** <Lambda> */
-        get: operations["_lambda__api_v1_p_get"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/proteins/{acc}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** <Lambda> */
-        get: operations["_lambda__api_v1_proteins__acc__get"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/rate/next": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** <Lambda> */
-        get: operations["_lambda__api_v1_rate_next_get"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/rate/summary": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** <Lambda> */
-        get: operations["_lambda__api_v1_rate_summary_get"];
+        /**
+         * Capabilities
+         * @description What this server can do.
+         */
+        get: operations["capabilities_api_v1_capabilities_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -164,8 +31,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** <Lambda> */
-        get: operations["_lambda__api_v1_saes_get"];
+        /**
+         * Saes
+         * @description All dictionaries.
+         */
+        get: operations["saes_api_v1_saes_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -181,8 +51,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** <Lambda> */
-        get: operations["_lambda__api_v1_saes__sae__get"];
+        /**
+         * Sae Detail
+         * @description One dictionary and where it is from.
+         */
+        get: operations["sae_detail_api_v1_saes__sae__get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -198,8 +71,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** <Lambda> */
-        get: operations["_lambda__api_v1_saes__sae__columns_get"];
+        /**
+         * Columns
+         * @description Every latent, column by column: for the map, the table and the histograms.
+         */
+        get: operations["columns_api_v1_saes__sae__columns_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -208,15 +84,240 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/saes/{sae}/latents/{j}": {
+    "/api/v1/saes/{sae}/latents.csv": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** <Lambda> */
-        get: operations["_lambda__api_v1_saes__sae__latents__j__get"];
+        /**
+         * Latents Csv
+         * @description The table of latents, to download.
+         */
+        get: operations["latents_csv_api_v1_saes__sae__latents_csv_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/saes/{sae}/latents/{latent}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Latent Detail
+         * @description Everything about a latent but its examples.
+         */
+        get: operations["latent_detail_api_v1_saes__sae__latents__latent__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/saes/{sae}/latents/{latent}/examples": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Group Examples
+         * @description Examples that the bundle keeps of a group: at most 64 of the top, 16 of any other.
+         */
+        get: operations["group_examples_api_v1_saes__sae__latents__latent__examples_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/saes/{sae}/latents/{latent}/concepts/{concept}/examples": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Concept Examples
+         * @description Proteins where the latent hits, wrongly calls or misses a concept. Hits and wrong calls
+         *     are sought in the 2,048 proteins with the latent's highest maxima, misses in 2,048 proteins
+         *     with the concept; ``total`` counts among these.
+         */
+        get: operations["concept_examples_api_v1_saes__sae__latents__latent__concepts__concept__examples_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/saes/{sae}/latents/{latent}/proteins": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Protein Hits
+         * @description Proteins in which the latent is active, highest maximum first.
+         */
+        get: operations["protein_hits_api_v1_saes__sae__latents__latent__proteins_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/saes/{sae}/latents/{latent}/neighbours": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Neighbours
+         * @description Latents beside this one.
+         */
+        get: operations["neighbours_api_v1_saes__sae__latents__latent__neighbours_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/saes/{sae}/latents/{latent}/proteins/{accession}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Along
+         * @description This latent along one protein.
+         */
+        get: operations["along_api_v1_saes__sae__latents__latent__proteins__accession__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/proteins/{accession}/latents": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Protein Latents
+         * @description Active latents of a protein; what is active everywhere comes last.
+         */
+        get: operations["protein_latents_api_v1_proteins__accession__latents_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/proteins/{accession}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Protein
+         * @description A protein and its annotations.
+         */
+        get: operations["protein_api_v1_proteins__accession__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/structures/{accession}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Structure
+         * @description The backbone in PDB format: chain A, numbered by position in the sequence.
+         */
+        get: operations["structure_api_v1_structures__accession__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/concepts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Concept List
+         * @description All concepts and the latent that each dictionary chose for each.
+         */
+        get: operations["concept_list_api_v1_concepts_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/concepts/{concept}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Concept
+         * @description A concept, dictionary by dictionary.
+         */
+        get: operations["concept_api_v1_concepts__concept__get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -232,8 +333,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** <Lambda> */
-        get: operations["_lambda__api_v1_search_get"];
+        /**
+         * Find
+         * @description Concept or label text, a latent's number, an accession, a PDB id, a motif, a sequence.
+         */
+        get: operations["find_api_v1_search_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -242,15 +346,18 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/x/c": {
+    "/api/v1/search/motif": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** <Lambda> */
-        get: operations["_lambda__api_v1_x_c_get"];
+        /**
+         * Find Motif
+         * @description Where a PROSITE pattern matches, and the latents that fire there.
+         */
+        get: operations["find_motif_api_v1_search_motif_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -259,15 +366,18 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/x/e": {
+    "/api/v1/notes": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** <Lambda> */
-        get: operations["_lambda__api_v1_x_e_get"];
+        /**
+         * Notes
+         * @description All notes, or those of one dictionary.
+         */
+        get: operations["notes_api_v1_notes_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -276,15 +386,18 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/x/examples": {
+    "/api/v1/notes.jsonl": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** <Lambda> */
-        get: operations["_lambda__api_v1_x_examples_get"];
+        /**
+         * Notes Lines
+         * @description All notes, to download.
+         */
+        get: operations["notes_lines_api_v1_notes_jsonl_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -293,16 +406,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/x/m": {
+    "/api/v1/notes/{sae}/{latent}": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** <Lambda> */
-        get: operations["_lambda__api_v1_x_m_get"];
-        put?: never;
+        /**
+         * Note
+         * @description The note on a latent; empty where there is none.
+         */
+        get: operations["note_api_v1_notes__sae___latent__get"];
+        /**
+         * Keep Note
+         * @description Keep a note; an empty one is removed.
+         */
+        put: operations["keep_note_api_v1_notes__sae___latent__put"];
         post?: never;
         delete?: never;
         options?: never;
@@ -310,49 +430,70 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/x/n": {
+    "/api/v1/lists": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** <Lambda> */
-        get: operations["_lambda__api_v1_x_n_get"];
+        /**
+         * Lists
+         * @description All lists, the last changed first.
+         */
+        get: operations["lists_api_v1_lists_get"];
         put?: never;
-        post?: never;
+        /**
+         * Add List
+         * @description Make a list.
+         */
+        post: operations["add_list_api_v1_lists_post"];
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/api/v1/x/pl": {
+    "/api/v1/lists/{list_id}": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** <Lambda> */
-        get: operations["_lambda__api_v1_x_pl_get"];
-        put?: never;
+        /**
+         * One List
+         * @description One list.
+         */
+        get: operations["one_list_api_v1_lists__list_id__get"];
+        /**
+         * Keep List
+         * @description Change a list.
+         */
+        put: operations["keep_list_api_v1_lists__list_id__put"];
         post?: never;
-        delete?: never;
+        /**
+         * Remove List
+         * @description Remove a list.
+         */
+        delete: operations["remove_list_api_v1_lists__list_id__delete"];
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/api/v1/x/proteins": {
+    "/api/v1/rate/next": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** <Lambda> */
-        get: operations["_lambda__api_v1_x_proteins_get"];
+        /**
+         * Next Task
+         * @description A feature that this rater has not judged yet.
+         */
+        get: operations["next_task_api_v1_rate_next_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -361,7 +502,7 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/b": {
+    "/api/v1/rate": {
         parameters: {
             query?: never;
             header?: never;
@@ -369,8 +510,31 @@ export interface paths {
             cookie?: never;
         };
         get?: never;
-        /** B */
-        put: operations["b_b_put"];
+        put?: never;
+        /**
+         * Rate
+         * @description Keep a judgement.
+         */
+        post: operations["rate_api_v1_rate_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/rate/summary": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Summary
+         * @description What the raters said, and how far they agree.
+         */
+        get: operations["summary_api_v1_rate_summary_get"];
+        put?: never;
         post?: never;
         delete?: never;
         options?: never;
@@ -378,16 +542,19 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/c": {
+    "/api/v1/ratings.jsonl": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        get?: never;
-        /** C */
-        put: operations["c_c_put"];
+        /**
+         * Ratings Lines
+         * @description All judgements, to download.
+         */
+        get: operations["ratings_lines_api_v1_ratings_jsonl_get"];
+        put?: never;
         post?: never;
         delete?: never;
         options?: never;
@@ -404,10 +571,6 @@ export interface components {
          * @description What this server can do; the page hides the rest.
          */
         Capabilities: {
-            /** Max Page */
-            max_page: number;
-            /** Max Query Chars */
-            max_query_chars: number;
             /**
              * Mode
              * @enum {string}
@@ -417,6 +580,10 @@ export interface components {
             notes: boolean;
             /** Version */
             version: string;
+            /** Max Query Chars */
+            max_query_chars: number;
+            /** Max Page */
+            max_page: number;
         };
         /**
          * ConceptDetail
@@ -440,59 +607,53 @@ export interface components {
          * @description What one dictionary has for a concept.
          */
         ConceptInSAE: {
+            /** Sae */
+            sae: string;
+            /** N Positive */
+            n_positive: number;
+            /** N Clusters */
+            n_clusters: number;
             /** Base Rate */
             base_rate: number;
+            /** Latents */
+            latents: components["schemas"]["LatentScore"][];
             /** Baselines */
             baselines: {
                 [key: string]: components["schemas"]["Score"];
             };
-            /** Latents */
-            latents: components["schemas"]["LatentScore"][];
-            /** N Clusters */
-            n_clusters: number;
-            /** N Positive */
-            n_positive: number;
-            /** Sae */
-            sae: string;
         };
         /**
          * ConceptScore
          * @description How well one latent predicts one concept, frozen on train and measured on test clusters.
          */
         ConceptScore: {
-            /** Base Rate */
-            base_rate: number;
             /** Concept */
             concept: string;
-            /** Is Best */
-            is_best: boolean;
             /** Kind */
             kind: string;
-            /** N Called */
-            n_called: number;
-            /** N Clusters */
-            n_clusters: number;
-            /** N Positive */
-            n_positive: number;
-            neuron: components["schemas"]["Score"] | null;
-            /** Q */
-            q: number | null;
-            score: components["schemas"]["Score"];
-            shuffled_labels: components["schemas"]["Score"] | null;
             /** Threshold */
             threshold: number;
+            score: components["schemas"]["Score"];
+            /** N Called */
+            n_called: number;
+            /** N Positive */
+            n_positive: number;
+            /** N Clusters */
+            n_clusters: number;
+            /** Base Rate */
+            base_rate: number;
+            /** Q */
+            q: number | null;
+            /** Is Best */
+            is_best: boolean;
+            neuron: components["schemas"]["Score"] | null;
+            shuffled_labels: components["schemas"]["Score"] | null;
         };
         /**
          * ConceptSummary
          * @description A concept and how well each dictionary knows it.
          */
         ConceptSummary: {
-            /** Base Rate */
-            base_rate: number;
-            /** Best */
-            best: {
-                [key: string]: components["schemas"]["LatentScore"];
-            };
             /** Concept */
             concept: string;
             /** Kind */
@@ -502,10 +663,16 @@ export interface components {
              * @enum {string}
              */
             level: "residue" | "protein";
-            /** N Clusters */
-            n_clusters: number;
             /** N Positive */
             n_positive: number;
+            /** N Clusters */
+            n_clusters: number;
+            /** Base Rate */
+            base_rate: number;
+            /** Best */
+            best: {
+                [key: string]: components["schemas"]["LatentScore"];
+            };
         };
         /**
          * Example
@@ -514,37 +681,37 @@ export interface components {
         Example: {
             /** Accession */
             accession: string;
-            /** Argmax */
-            argmax: number | null;
             /** Description */
             description: string;
-            /** Features */
-            features: components["schemas"]["Feature"][];
-            /** Max */
-            max: number;
-            /** Part */
-            part: string | null;
             /** Sequence */
             sequence: string;
             /** Structure */
             structure: boolean;
+            /** Max */
+            max: number;
+            /** Argmax */
+            argmax: number | null;
             track: components["schemas"]["Track"];
+            /** Features */
+            features: components["schemas"]["Feature"][];
+            /** Part */
+            part: string | null;
         };
         /**
          * Examples
          * @description Rows of one tab.
          */
         Examples: {
-            /** Examples */
-            examples: components["schemas"]["Example"][];
-            /** Group */
-            group: string;
-            /** Latent */
-            latent: number;
             /** Sae */
             sae: string;
+            /** Latent */
+            latent: number;
+            /** Group */
+            group: string;
             /** Total */
             total: number;
+            /** Examples */
+            examples: components["schemas"]["Example"][];
         };
         /**
          * Feature
@@ -553,27 +720,22 @@ export interface components {
         Feature: {
             /** Concept */
             concept: string;
-            /** End */
-            end: number;
             /** Kind */
             kind: string;
             /** Start */
             start: number;
-        };
-        /** HTTPValidationError */
-        HTTPValidationError: {
-            /** Detail */
-            detail?: components["schemas"]["ValidationError"][];
+            /** End */
+            end: number;
         };
         /**
          * Histogram
          * @description Values of a latent where it is active.
          */
         Histogram: {
-            /** Counts */
-            counts: number[];
             /** Edges */
             edges: number[];
+            /** Counts */
+            counts: number[];
             /** Quantiles */
             quantiles: number[];
         };
@@ -582,140 +744,142 @@ export interface components {
          * @description Every latent of a dictionary, column by column: item j is latent j.
          */
         LatentColumns: {
-            /** Concept */
-            concept: (string | null)[];
-            /** Confirmed */
-            confirmed: boolean[];
-            /** F1 */
-            f1: (number | null)[];
-            /** Frequency */
-            frequency: number[];
-            /** Kind */
-            kind: string[];
             /** Label */
             label: string[];
             /** Label Source */
             label_source: string[];
+            /** Kind */
+            kind: string[];
+            /** Frequency */
+            frequency: number[];
+            /** Protein Frequency */
+            protein_frequency: number[];
             /** Max */
             max: number[];
             /** P99 */
             p99: number[];
-            /** Precision */
-            precision: (number | null)[];
-            /** Protein Frequency */
-            protein_frequency: number[];
             /** Span */
             span: (number | null)[];
             /** X */
             x: number[] | null;
             /** Y */
             y: number[] | null;
+            /** Concept */
+            concept: (string | null)[];
+            /** F1 */
+            f1: (number | null)[];
+            /** Precision */
+            precision: (number | null)[];
+            /** Confirmed */
+            confirmed: boolean[];
         };
         /**
          * LatentDetail
          * @description Everything about one latent but its examples.
          */
         LatentDetail: {
-            /** Concepts */
-            concepts: components["schemas"]["ConceptScore"][] | null;
-            /** Consensus */
-            consensus: string | null;
-            /** Decoder Norm */
-            decoder_norm: number;
-            /** Effects */
-            effects: number[] | null;
-            /** Elsewhere */
-            elsewhere: components["schemas"]["LatentName"][];
-            /** Enriched */
-            enriched: string | null;
-            /** Flags */
-            flags: string[];
-            /** Frequency */
-            frequency: number;
-            histogram: components["schemas"]["Histogram"];
-            /** Kind */
-            kind: string;
+            /** Sae */
+            sae: string;
+            /** Latent */
+            latent: number;
             /** Label */
             label: string;
             /** Label Source */
             label_source: string;
-            /** Latent */
-            latent: number;
-            logo: components["schemas"]["Logo"] | null;
-            /** Max */
-            max: number;
+            /** Kind */
+            kind: string;
+            /** Flags */
+            flags: string[];
             /** N Active */
             n_active: number;
             /** N Proteins */
             n_proteins: number;
-            /** Next */
-            next: number | null;
-            /** P99 */
-            p99: number;
-            precise: components["schemas"]["Precise"] | null;
-            /** Previous */
-            previous: number | null;
+            /** Frequency */
+            frequency: number;
             /** Protein Frequency */
             protein_frequency: number;
-            /** Sae */
-            sae: string;
+            /** Max */
+            max: number;
+            /** P99 */
+            p99: number;
             /** Span */
             span: number | null;
+            /** Decoder Norm */
+            decoder_norm: number;
+            /** Consensus */
+            consensus: string | null;
+            /** Enriched */
+            enriched: string | null;
+            histogram: components["schemas"]["Histogram"];
+            logo: components["schemas"]["Logo"] | null;
+            /** Effects */
+            effects: number[] | null;
+            precise: components["schemas"]["Precise"] | null;
+            /** Concepts */
+            concepts: components["schemas"]["ConceptScore"][] | null;
+            /** Elsewhere */
+            elsewhere: components["schemas"]["LatentName"][];
+            /** Previous */
+            previous: number | null;
+            /** Next */
+            next: number | null;
         };
         /**
          * LatentList
          * @description A named collection of latents.
          */
         LatentList: {
-            /** Changed */
-            changed: string;
-            /** Description */
-            description: string;
             /** Id */
             id: string;
-            /** Items */
-            items: components["schemas"]["LatentName"][];
             /** Name */
             name: string;
+            /** Description */
+            description: string;
+            /** Items */
+            items: components["schemas"]["LatentName"][];
+            /** Changed */
+            changed: string;
         };
         /**
          * LatentName
          * @description A latent as a link.
          */
         LatentName: {
-            /** Kind */
-            kind: string;
-            /** Label */
-            label: string;
-            /** Latent */
-            latent: number;
             /** Sae */
             sae: string;
+            /** Latent */
+            latent: number;
+            /** Label */
+            label: string;
+            /** Kind */
+            kind: string;
         };
         /**
          * LatentScore
          * @description A latent and its score at a concept.
          */
         LatentScore: {
-            /** Found */
-            found: boolean | null;
-            /** Is Best */
-            is_best: boolean;
-            /** Kind */
-            kind: string;
-            /** Label */
-            label: string;
-            /** Latent */
-            latent: number;
             /** Sae */
             sae: string;
+            /** Latent */
+            latent: number;
+            /** Label */
+            label: string;
+            /** Kind */
+            kind: string;
             score: components["schemas"]["Score"];
+            /** Is Best */
+            is_best: boolean;
+            /** Found */
+            found: boolean | null;
         };
         /**
          * ListEdit
          * @description A collection to keep.
          */
         ListEdit: {
+            /** Name */
+            name: string;
             /**
              * Description
              * @default
@@ -723,32 +887,30 @@ export interface components {
             description: string;
             /** Items */
             items?: components["schemas"]["ListItem"][];
-            /** Name */
-            name: string;
         };
         /**
          * ListItem
          * @description A latent in a list.
          */
         ListItem: {
-            /** Latent */
-            latent: number;
             /** Sae */
             sae: string;
+            /** Latent */
+            latent: number;
         };
         /**
          * Logo
          * @description Letters around the residue where a latent is at its maximum, weighted by activation.
          */
         Logo: {
-            /** Bits */
-            bits: number[];
             /** First */
             first: number;
-            /** Frequencies */
-            frequencies: number[][];
             /** Letters */
             letters: string;
+            /** Frequencies */
+            frequencies: number[][];
+            /** Bits */
+            bits: number[];
         };
         /**
          * MotifHit
@@ -772,50 +934,50 @@ export interface components {
          * @description A latent on the residues that a motif matches.
          */
         MotifLatent: {
-            /** F1 */
-            f1: number;
-            /** Kind */
-            kind: string;
-            /** Label */
-            label: string;
+            /** Sae */
+            sae: string;
             /** Latent */
             latent: number;
+            /** Label */
+            label: string;
+            /** Kind */
+            kind: string;
             /** Precision */
             precision: number;
             /** Recall */
             recall: number;
-            /** Sae */
-            sae: string;
+            /** F1 */
+            f1: number;
         };
         /**
          * MotifResults
          * @description Where a motif occurs and which latents fire there.
          */
         MotifResults: {
-            /** Hits */
-            hits: components["schemas"]["MotifHit"][];
-            /** Latents */
-            latents: components["schemas"]["MotifLatent"][];
-            /** N Matches */
-            n_matches: number;
-            /** N Proteins */
-            n_proteins: number;
             /** Pattern */
             pattern: string;
             /** Regex */
             regex: string;
+            /** N Matches */
+            n_matches: number;
+            /** N Proteins */
+            n_proteins: number;
+            /** Hits */
+            hits: components["schemas"]["MotifHit"][];
+            /** Latents */
+            latents: components["schemas"]["MotifLatent"][];
         };
         /**
          * Neighbour
          * @description A latent beside another.
          */
         Neighbour: {
-            /** Kind */
-            kind: string;
-            /** Label */
-            label: string;
             /** Latent */
             latent: number;
+            /** Label */
+            label: string;
+            /** Kind */
+            kind: string;
             /** Value */
             value: number;
         };
@@ -824,77 +986,77 @@ export interface components {
          * @description What a person says of a latent.
          */
         Note: {
-            /** Changed */
-            changed: string;
-            /** Latent */
-            latent: number;
-            /** Rating */
-            rating?: number | null;
             /** Sae */
             sae: string;
-            /** Tags */
-            tags?: string[];
+            /** Latent */
+            latent: number;
             /** Text */
             text: string;
+            /** Rating */
+            rating?: number | null;
+            /** Tags */
+            tags?: string[];
+            /** Changed */
+            changed: string;
         };
         /**
          * NoteEdit
          * @description A note to keep; an empty one is removed.
          */
         NoteEdit: {
-            /** Rating */
-            rating?: number | null;
-            /** Tags */
-            tags?: string[];
             /**
              * Text
              * @default
              */
             text: string;
+            /** Rating */
+            rating?: number | null;
+            /** Tags */
+            tags?: string[];
         };
         /**
          * Parts
          * @description What a bundle holds.
          */
         Parts: {
-            /** Effects */
-            effects: boolean;
-            /** Neurons */
-            neurons: boolean;
             /** Probes */
             probes: boolean;
             /** Structures */
             structures: boolean;
+            /** Effects */
+            effects: boolean;
             /** Tracks */
             tracks: boolean;
+            /** Neurons */
+            neurons: boolean;
         };
         /**
          * Precise
          * @description The annotation that names a latent: where it is active, how often that is in the concept.
          */
         Precise: {
-            /** Base Rate */
-            base_rate: number;
             /** Concept */
             concept: string;
-            /** Confirmed */
-            confirmed: boolean;
-            /** Expected */
-            expected: number;
-            /** N Clusters */
-            n_clusters: number;
-            /** N Residues */
-            n_residues: number;
             /** Precision */
             precision: number;
-            /** Precision High */
-            precision_high: number | null;
             /** Precision Low */
             precision_low: number | null;
-            /** Q */
-            q: number | null;
+            /** Precision High */
+            precision_high: number | null;
+            /** Expected */
+            expected: number;
             /** Recall */
             recall: number;
+            /** Base Rate */
+            base_rate: number;
+            /** N Residues */
+            n_residues: number;
+            /** N Clusters */
+            n_clusters: number;
+            /** Q */
+            q: number | null;
+            /** Confirmed */
+            confirmed: boolean;
         };
         /**
          * Problem
@@ -913,14 +1075,14 @@ export interface components {
             accession: string;
             /** Description */
             description: string;
-            /** Features */
-            features: components["schemas"]["Feature"][];
-            /** Saes */
-            saes: string[];
             /** Sequence */
             sequence: string;
+            /** Features */
+            features: components["schemas"]["Feature"][];
             /** Structure */
             structure: boolean;
+            /** Saes */
+            saes: string[];
             /** Url */
             url: string | null;
         };
@@ -931,42 +1093,42 @@ export interface components {
         ProteinHit: {
             /** Accession */
             accession: string;
-            /** Argmax */
-            argmax: number;
             /** Description */
             description: string;
             /** Length */
             length: number;
             /** Max */
             max: number;
+            /** Argmax */
+            argmax: number;
         };
         /**
          * ProteinHits
          * @description Proteins of a latent, highest maximum first.
          */
         ProteinHits: {
+            /** Total */
+            total: number;
             /** Next */
             next: string | null;
             /** Proteins */
             proteins: components["schemas"]["ProteinHit"][];
-            /** Total */
-            total: number;
         };
         /**
          * ProteinLatent
          * @description A latent on one protein.
          */
         ProteinLatent: {
-            /** Argmax */
-            argmax: number;
-            /** Kind */
-            kind: string;
-            /** Label */
-            label: string;
             /** Latent */
             latent: number;
+            /** Label */
+            label: string;
+            /** Kind */
+            kind: string;
             /** Max */
             max: number;
+            /** Argmax */
+            argmax: number;
             /** Score */
             score: number;
             track: components["schemas"]["Track"] | null;
@@ -976,221 +1138,219 @@ export interface components {
          * @description Active latents of a protein.
          */
         ProteinLatents: {
-            /** Accession */
-            accession: string;
-            /** Latents */
-            latents: components["schemas"]["ProteinLatent"][];
             /** Sae */
             sae: string;
+            /** Accession */
+            accession: string;
             /** Total */
             total: number;
+            /** Latents */
+            latents: components["schemas"]["ProteinLatent"][];
         };
         /**
          * RatingEdit
          * @description A judgement.
          */
         RatingEdit: {
+            /** Task */
+            task: string;
+            /** Rater */
+            rater: string;
+            /** Score */
+            score: number;
             /**
              * Description
              * @default
              */
             description: string;
-            /** Rater */
-            rater: string;
-            /** Score */
-            score: number;
-            /** Task */
-            task: string;
         };
         /**
          * RatingKind
          * @description Ratings of one kind of feature.
          */
         RatingKind: {
-            /** High */
-            high: number | null;
             /**
              * Kind
              * @enum {string}
              */
             kind: "latent" | "neuron" | "shuffled";
-            /** Low */
-            low: number | null;
-            /** Mean */
-            mean: number | null;
             /** N */
             n: number;
+            /** Mean */
+            mean: number | null;
+            /** Low */
+            low: number | null;
+            /** High */
+            high: number | null;
         };
         /**
          * RatingSummary
          * @description What the raters said, and how far they agree.
          */
         RatingSummary: {
-            /** Agreement */
-            agreement: number | null;
-            /** Kinds */
-            kinds: components["schemas"]["RatingKind"][];
             /** Raters */
             raters: number;
             /** Ratings */
             ratings: number;
+            /** Kinds */
+            kinds: components["schemas"]["RatingKind"][];
+            /** Agreement */
+            agreement: number | null;
         };
         /**
          * RatingTask
          * @description A feature to judge, without saying whether it is a latent, a neuron or a shuffled one.
          */
         RatingTask: {
-            /** Examples */
-            examples: components["schemas"]["Example"][];
-            /** Sae */
-            sae: string;
             /** Task */
             task: string;
+            /** Sae */
+            sae: string;
+            /** Examples */
+            examples: components["schemas"]["Example"][];
         };
         /**
          * SAEDetail
          * @description A dictionary and where it is from.
          */
         SAEDetail: {
-            /** Architecture */
-            architecture: string;
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /** Model */
+            model: string;
+            /** Weights */
+            weights: string;
+            /** Site */
+            site: string;
             /** Block */
             block: number | null;
+            /** Architecture */
+            architecture: string;
             /** D Model */
             d_model: number;
             /** D Sae */
             d_sae: number;
-            /** Dead */
-            dead: number | null;
-            /** Fvu */
-            fvu: number | null;
-            has: components["schemas"]["Parts"];
-            /** Id */
-            id: string;
             /** K */
             k: number | null;
+            /** Fvu */
+            fvu: number | null;
             /** L0 */
             l0: number | null;
+            /** Dead */
+            dead: number | null;
             /** Loss Recovered */
             loss_recovered: number | null;
-            /** Model */
-            model: string;
-            /** N Confirmed */
-            n_confirmed: number | null;
-            /** N F1 Half */
-            n_f1_half: number | null;
-            /** N Found */
-            n_found: number | null;
             /** N Proteins */
             n_proteins: number;
             /** N Residues */
             n_residues: number;
-            /** Name */
-            name: string;
+            /** N Found */
+            n_found: number | null;
+            /** N Confirmed */
+            n_confirmed: number | null;
+            /** N F1 Half */
+            n_f1_half: number | null;
+            has: components["schemas"]["Parts"];
             /** Provenance */
             provenance: {
                 [key: string]: unknown;
             };
-            /** Site */
-            site: string;
-            /** Weights */
-            weights: string;
         };
         /**
          * SAESummary
          * @description One dictionary: a card of the registry.
          */
         SAESummary: {
-            /** Architecture */
-            architecture: string;
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /** Model */
+            model: string;
+            /** Weights */
+            weights: string;
+            /** Site */
+            site: string;
             /** Block */
             block: number | null;
+            /** Architecture */
+            architecture: string;
             /** D Model */
             d_model: number;
             /** D Sae */
             d_sae: number;
-            /** Dead */
-            dead: number | null;
-            /** Fvu */
-            fvu: number | null;
-            has: components["schemas"]["Parts"];
-            /** Id */
-            id: string;
             /** K */
             k: number | null;
+            /** Fvu */
+            fvu: number | null;
             /** L0 */
             l0: number | null;
+            /** Dead */
+            dead: number | null;
             /** Loss Recovered */
             loss_recovered: number | null;
-            /** Model */
-            model: string;
-            /** N Confirmed */
-            n_confirmed: number | null;
-            /** N F1 Half */
-            n_f1_half: number | null;
-            /** N Found */
-            n_found: number | null;
             /** N Proteins */
             n_proteins: number;
             /** N Residues */
             n_residues: number;
-            /** Name */
-            name: string;
-            /** Site */
-            site: string;
-            /** Weights */
-            weights: string;
+            /** N Found */
+            n_found: number | null;
+            /** N Confirmed */
+            n_confirmed: number | null;
+            /** N F1 Half */
+            n_f1_half: number | null;
+            has: components["schemas"]["Parts"];
         };
         /**
          * Score
          * @description One set of features' best at one concept.
          */
         Score: {
-            /** Auroc */
-            auroc: number | null;
             /** F1 */
             f1: number | null;
-            /** F1 High */
-            f1_high: number | null;
             /** F1 Low */
             f1_low: number | null;
+            /** F1 High */
+            f1_high: number | null;
             /** Precision */
             precision: number | null;
             /** Recall */
             recall: number | null;
+            /** Auroc */
+            auroc: number | null;
         };
         /**
          * SearchHit
          * @description One answer of the search box.
          */
         SearchHit: {
-            /** Accession */
-            accession?: string | null;
-            /** Concept */
-            concept?: string | null;
-            /** Latent */
-            latent?: number | null;
-            /** Position */
-            position?: number | null;
-            /** Sae */
-            sae?: string | null;
-            /** Subtitle */
-            subtitle: string;
-            /** Title */
-            title: string;
             /**
              * Type
              * @enum {string}
              */
             type: "latent" | "concept" | "protein" | "sae";
+            /** Title */
+            title: string;
+            /** Subtitle */
+            subtitle: string;
+            /** Sae */
+            sae?: string | null;
+            /** Latent */
+            latent?: number | null;
+            /** Concept */
+            concept?: string | null;
+            /** Accession */
+            accession?: string | null;
+            /** Position */
+            position?: number | null;
         };
         /**
          * SearchResults
          * @description Answers, and what the query was taken for.
          */
         SearchResults: {
-            /** Hits */
-            hits: components["schemas"]["SearchHit"][];
             /** Query */
             query: string;
             /**
@@ -1198,6 +1358,8 @@ export interface components {
              * @enum {string}
              */
             read_as: "text" | "latent" | "accession" | "motif" | "sequence" | "nothing";
+            /** Hits */
+            hits: components["schemas"]["SearchHit"][];
             /** Total */
             total: number;
         };
@@ -1211,19 +1373,6 @@ export interface components {
             /** Values */
             values: number[];
         };
-        /** ValidationError */
-        ValidationError: {
-            /** Context */
-            ctx?: Record<string, never>;
-            /** Input */
-            input?: unknown;
-            /** Location */
-            loc: (string | number)[];
-            /** Message */
-            msg: string;
-            /** Error Type */
-            type: string;
-        };
     };
     responses: never;
     parameters: never;
@@ -1233,40 +1382,7 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
-    a_a_put: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["NoteEdit"];
-            };
-        };
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": unknown;
-                };
-            };
-            /** @description Validation Error */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
-                };
-            };
-        };
-    };
-    _lambda__api_v1_capabilities_get: {
+    capabilities_api_v1_capabilities_get: {
         parameters: {
             query?: never;
             header?: never;
@@ -1284,79 +1400,26 @@ export interface operations {
                     "application/json": components["schemas"]["Capabilities"];
                 };
             };
-        };
-    };
-    _lambda__api_v1_concepts_get: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
+            /** @description There is no such thing */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ConceptSummary"][];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-        };
-    };
-    _lambda__api_v1_lists_get: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
+            /** @description A value breaks a rule */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["LatentList"][];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-        };
-    };
-    _lambda__api_v1_notes_get: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Note"][];
-                };
-            };
-        };
-    };
-    _lambda__api_v1_p_get: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1366,67 +1429,7 @@ export interface operations {
             };
         };
     };
-    _lambda__api_v1_proteins__acc__get: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ProteinDetail"];
-                };
-            };
-        };
-    };
-    _lambda__api_v1_rate_next_get: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["RatingTask"];
-                };
-            };
-        };
-    };
-    _lambda__api_v1_rate_summary_get: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["RatingSummary"];
-                };
-            };
-        };
-    };
-    _lambda__api_v1_saes_get: {
+    saes_api_v1_saes_get: {
         parameters: {
             query?: never;
             header?: never;
@@ -1444,13 +1447,42 @@ export interface operations {
                     "application/json": components["schemas"]["SAESummary"][];
                 };
             };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
-    _lambda__api_v1_saes__sae__get: {
+    sae_detail_api_v1_saes__sae__get: {
         parameters: {
             query?: never;
             header?: never;
-            path?: never;
+            path: {
+                sae: string;
+            };
             cookie?: never;
         };
         requestBody?: never;
@@ -1464,13 +1496,42 @@ export interface operations {
                     "application/json": components["schemas"]["SAEDetail"];
                 };
             };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
-    _lambda__api_v1_saes__sae__columns_get: {
+    columns_api_v1_saes__sae__columns_get: {
         parameters: {
             query?: never;
             header?: never;
-            path?: never;
+            path: {
+                sae: string;
+            };
             cookie?: never;
         };
         requestBody?: never;
@@ -1484,9 +1545,552 @@ export interface operations {
                     "application/json": components["schemas"]["LatentColumns"];
                 };
             };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
-    _lambda__api_v1_saes__sae__latents__j__get: {
+    latents_csv_api_v1_saes__sae__latents_csv_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                sae: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/csv": string;
+                };
+            };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    latent_detail_api_v1_saes__sae__latents__latent__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                sae: string;
+                latent: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LatentDetail"];
+                };
+            };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    group_examples_api_v1_saes__sae__latents__latent__examples_get: {
+        parameters: {
+            query?: {
+                group?: "top" | "random" | "q1" | "q2" | "q3" | "q4" | "q5" | "q6" | "q7" | "q8" | "q9" | "q10";
+                /** @description At most 200; 64 if not given. */
+                n?: number;
+            };
+            header?: never;
+            path: {
+                sae: string;
+                latent: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Examples"];
+                };
+            };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    concept_examples_api_v1_saes__sae__latents__latent__concepts__concept__examples_get: {
+        parameters: {
+            query: {
+                outcome: "true_positive" | "false_positive" | "near_miss";
+                /** @description At most 200; 24 if not given. */
+                n?: number;
+            };
+            header?: never;
+            path: {
+                sae: string;
+                latent: number;
+                concept: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Examples"];
+                };
+            };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    protein_hits_api_v1_saes__sae__latents__latent__proteins_get: {
+        parameters: {
+            query?: {
+                cursor?: string | null;
+                /** @description At most 200; 50 if not given. */
+                n?: number;
+            };
+            header?: never;
+            path: {
+                sae: string;
+                latent: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProteinHits"];
+                };
+            };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    neighbours_api_v1_saes__sae__latents__latent__neighbours_get: {
+        parameters: {
+            query?: {
+                kind?: "cosine" | "coactivation";
+            };
+            header?: never;
+            path: {
+                sae: string;
+                latent: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Neighbour"][];
+                };
+            };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    along_api_v1_saes__sae__latents__latent__proteins__accession__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                sae: string;
+                latent: number;
+                accession: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Example"];
+                };
+            };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    protein_latents_api_v1_proteins__accession__latents_get: {
+        parameters: {
+            query: {
+                sae: string;
+                /** @description At most 200; 100 if not given. */
+                n?: number;
+            };
+            header?: never;
+            path: {
+                accession: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProteinLatents"];
+                };
+            };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    protein_api_v1_proteins__accession__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                accession: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProteinDetail"];
+                };
+            };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    structure_api_v1_structures__accession__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                accession: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "chemical/x-pdb": string;
+                };
+            };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    concept_list_api_v1_concepts_get: {
         parameters: {
             query?: never;
             header?: never;
@@ -1501,14 +2105,95 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["LatentDetail"];
+                    "application/json": components["schemas"]["ConceptSummary"][];
+                };
+            };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
         };
     };
-    _lambda__api_v1_search_get: {
+    concept_api_v1_concepts__concept__get: {
         parameters: {
             query?: never;
+            header?: never;
+            path: {
+                concept: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConceptDetail"];
+                };
+            };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    find_api_v1_search_get: {
+        parameters: {
+            query: {
+                q: string;
+                sae?: string | null;
+                /** @description At most 200; 20 if not given. */
+                n?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -1524,71 +2209,43 @@ export interface operations {
                     "application/json": components["schemas"]["SearchResults"];
                 };
             };
-        };
-    };
-    _lambda__api_v1_x_c_get: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
+            /** @description There is no such thing */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ConceptDetail"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-        };
-    };
-    _lambda__api_v1_x_e_get: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
+            /** @description A value breaks a rule */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Example"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-        };
-    };
-    _lambda__api_v1_x_examples_get: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Examples"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
         };
     };
-    _lambda__api_v1_x_m_get: {
+    find_motif_api_v1_search_motif_get: {
         parameters: {
-            query?: never;
+            query: {
+                pattern: string;
+                sae?: string | null;
+                /** @description At most 200; 50 if not given. */
+                n?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -1604,9 +2261,112 @@ export interface operations {
                     "application/json": components["schemas"]["MotifResults"];
                 };
             };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
-    _lambda__api_v1_x_n_get: {
+    notes_api_v1_notes_get: {
+        parameters: {
+            query?: {
+                sae?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Note"][];
+                };
+            };
+            /** @description This server keeps no notes */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    notes_lines_api_v1_notes_jsonl_get: {
         parameters: {
             query?: never;
             header?: never;
@@ -1621,12 +2381,224 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Neighbour"][];
+                    "application/x-ndjson": string;
+                };
+            };
+            /** @description This server keeps no notes */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
         };
     };
-    _lambda__api_v1_x_pl_get: {
+    note_api_v1_notes__sae___latent__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                sae: string;
+                latent: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Note"];
+                };
+            };
+            /** @description This server keeps no notes */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    keep_note_api_v1_notes__sae___latent__put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                sae: string;
+                latent: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NoteEdit"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Note"];
+                };
+            };
+            /** @description This server keeps no notes */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    lists_api_v1_lists_get: {
         parameters: {
             query?: never;
             header?: never;
@@ -1641,16 +2613,150 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProteinLatents"];
+                    "application/json": components["schemas"]["LatentList"][];
+                };
+            };
+            /** @description This server keeps no notes */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
         };
     };
-    _lambda__api_v1_x_proteins_get: {
+    add_list_api_v1_lists_post: {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ListEdit"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LatentList"];
+                };
+            };
+            /** @description This server keeps no notes */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    one_list_api_v1_lists__list_id__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                list_id: string;
+            };
             cookie?: never;
         };
         requestBody?: never;
@@ -1661,16 +2767,72 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProteinHits"];
+                    "application/json": components["schemas"]["LatentList"];
+                };
+            };
+            /** @description This server keeps no notes */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
         };
     };
-    b_b_put: {
+    keep_list_api_v1_lists__list_id__put: {
         parameters: {
             query?: never;
             header?: never;
-            path?: never;
+            path: {
+                list_id: string;
+            };
             cookie?: never;
         };
         requestBody: {
@@ -1685,21 +2847,217 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["LatentList"];
                 };
             };
-            /** @description Validation Error */
+            /** @description This server keeps no notes */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
         };
     };
-    c_c_put: {
+    remove_list_api_v1_lists__list_id__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                list_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description This server keeps no notes */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    next_task_api_v1_rate_next_get: {
+        parameters: {
+            query: {
+                sae: string;
+                rater: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RatingTask"];
+                };
+            };
+            /** @description This server keeps no notes */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rate_api_v1_rate_post: {
         parameters: {
             query?: never;
             header?: never;
@@ -1713,21 +3071,214 @@ export interface operations {
         };
         responses: {
             /** @description Successful Response */
-            200: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description This server keeps no notes */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Validation Error */
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    summary_api_v1_rate_summary_get: {
+        parameters: {
+            query?: {
+                sae?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RatingSummary"];
+                };
+            };
+            /** @description This server keeps no notes */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    ratings_lines_api_v1_ratings_jsonl_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": string;
+                };
+            };
+            /** @description This server keeps no notes */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
         };
