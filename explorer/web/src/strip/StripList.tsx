@@ -1,6 +1,6 @@
 /** Many proteins, lined up: the list of examples of a latent. */
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { useCallback, useEffect, useMemo, useRef, useState } from "react";
+import { useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
 import type { Example } from "../api/queries";
 import type { Scale } from "../lib/colour";
 import { sig } from "../lib/format";
@@ -30,6 +30,8 @@ export interface StripListProps {
   onSelect(accession: string): void;
 }
 
+const NARROW = "(max-width: 620px)";
+const NARROW_ROW = 92;
 const NO_MARKS: readonly [number, number][] = [];
 
 export function StripList(props: StripListProps) {
@@ -55,7 +57,9 @@ export function StripList(props: StripListProps) {
   // From the start, position 1 is at the left edge rather than in the middle.
   const centre = align === "start" && props.zoom ? middle + width / zoom / 2 - 1 : middle;
   const view = useMemo<View>(() => ({ zoom, centre, width }), [zoom, centre, width]);
-  const virtual = useVirtualizer({ count: examples.length, getScrollElement: () => scroller.current, estimateSize: () => ROW, overscan: 6 });
+  const height = useNarrow() ? NARROW_ROW : ROW;
+  const virtual = useVirtualizer({ count: examples.length, getScrollElement: () => scroller.current, estimateSize: () => height, overscan: 6 });
+  useEffect(() => virtual.measure(), [virtual, height]);
 
   const { onView, onHover } = props;
   const latest = useRef({ centre: props.centre, zoom, middle, zoomed: props.zoom > 0 });
@@ -109,6 +113,18 @@ export function StripList(props: StripListProps) {
         <Readout example={examples[hovered]!} position={hover.position} value={rows[hovered]!.values[hover.position - 1] ?? 0} at={tip} scale={props.scale} />
       )}
     </div>
+  );
+}
+
+/** On a phone a protein's name stands over its strip. */
+function useNarrow(): boolean {
+  return useSyncExternalStore(
+    (changed) => {
+      const media = window.matchMedia(NARROW);
+      media.addEventListener("change", changed);
+      return () => media.removeEventListener("change", changed);
+    },
+    () => window.matchMedia(NARROW).matches,
   );
 }
 

@@ -1,0 +1,1 @@
+export default function ConceptPage() { return <main id="main" className="page" />; }

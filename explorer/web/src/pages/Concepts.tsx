@@ -1,0 +1,1 @@
+export default function Concepts() { return <main id="main" className="page" />; }

@@ -1,0 +1,1 @@
+export function Registry() { return <main id="main" className="page" />; }
