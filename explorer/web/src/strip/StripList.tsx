@@ -3,6 +3,7 @@ import { useVirtualizer } from "@tanstack/react-virtual";
 import { useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
 import type { Example } from "../api/queries";
 import type { Scale } from "../lib/colour";
+import { conceptName } from "../lib/concept";
 import { sig } from "../lib/format";
 import { motifMatches, parseMotif } from "../lib/motif";
 import { useTheme } from "../lib/theme";
@@ -104,7 +105,7 @@ export function StripList(props: StripListProps) {
       {concepts.length > 0 && (
         <ul className="conceptlegend" aria-label="Annotations">
           {concepts.slice(0, 7).map((c) => (
-            <li key={c.concept}><i className="swatch" style={{ background: c.colour }} /> {c.concept}</li>
+            <li key={c.concept}><i className="swatch" style={{ background: c.colour }} /> {conceptName(c.concept)}</li>
           ))}
           {concepts.length > 7 && <li><i className="swatch" style={{ background: concepts[7]!.colour }} /> {concepts.length - 7} more</li>}
         </ul>
@@ -194,7 +195,7 @@ function Readout({ example, position, value, at, scale }: { example: Example; po
         <b>{position}</b> <span>{value > 0 ? sig(value) : "silent"}</span>
       </p>
       {inside.slice(0, 5).map((f, i) => (
-        <p key={i} className="in">{f.concept} <small>{f.start}–{f.end}</small></p>
+        <p key={i} className="in">{conceptName(f.concept)} <small>{f.start}–{f.end}</small></p>
       ))}
     </div>
   );

@@ -2,6 +2,7 @@
 import { memo, useMemo } from "react";
 import { Link } from "wouter";
 import type { ConceptScore, Latent, Score } from "../../api/queries";
+import { conceptName } from "../../lib/concept";
 import { count, fixed, sig } from "../../lib/format";
 import { conceptHref } from "../../lib/links";
 import { Chip, Empty, Panel, Term } from "../../ui/basics";
@@ -57,7 +58,7 @@ export const ConceptTable = memo(function ConceptTable({ latent, sort, chosen, o
                 {rows.map((c) => (
                   <tr key={c.concept} className={`click${c.concept === chosen ? " open" : ""}`} onClick={() => onShow(c.concept, "true_positive")}>
                     <td>
-                      <Link href={conceptHref(c.concept)} onClick={(e) => e.stopPropagation()}>{c.concept}</Link> <small>{c.kind}</small>
+                      <Link href={conceptHref(c.concept)} onClick={(e) => e.stopPropagation()} title={c.concept}>{conceptName(c.concept)}</Link> <small>{c.kind}</small>
                       {c.is_best && <> <Chip tone="accent"><Icon name="check" size={11} />best latent</Chip></>}
                     </td>
                     <td className="n">{fixed(c.score.precision)}</td>

@@ -2,6 +2,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { useMemo } from "react";
 import { conceptExamplesQuery, examplesQuery, type Example, type Latent } from "../../api/queries";
+import { conceptName } from "../../lib/concept";
 import { activationScale } from "../../lib/colour";
 import { GLOSSARY } from "../../lib/glossary";
 import { count } from "../../lib/format";
@@ -64,10 +65,10 @@ export function ExamplesPanel({ latent, state, set, concept, query, selected, ho
         <Tabs label="Which examples" value={state.tab} onChange={onTab}
           options={[
             { value: "top" as Tab, label: "Top" },
-            ...TENTHS.map((value) => ({ value: value as Tab, label: <span aria-label={`Tenth ${value.slice(1)}`}>{value.slice(1)}</span>, title: `Tenth ${value.slice(1)} of its proteins by highest value` })),
+            ...TENTHS.map((value, i) => ({ value: value as Tab, before: i === 0 ? "tenths, strongest first" : undefined, label: <span aria-label={`Tenth ${value.slice(1)}`}>{value.slice(1)}</span>, title: `Tenth ${value.slice(1)} of its proteins by highest value` })),
             { value: "random" as Tab, label: "Random" },
             ...(concept === null ? [] : [
-              { value: "true_positive" as Tab, label: "Hits", title: GLOSSARY.truePositive },
+              { value: "true_positive" as Tab, before: "against an annotation", label: "Hits", title: GLOSSARY.truePositive },
               { value: "near_miss" as Tab, label: "Near misses", title: GLOSSARY.nearMiss },
               { value: "false_positive" as Tab, label: "False hits", title: GLOSSARY.falsePositive },
             ]),
@@ -76,10 +77,10 @@ export function ExamplesPanel({ latent, state, set, concept, query, selected, ho
       </div>
       <div className="toolrow">
         <p className="note">
-          {data ? describe(state.tab, data.total, concept ?? "") .replace(String(data.total), count(data.total)) : "\u00a0"}
+          {data ? describe(state.tab, data.total, concept ? conceptName(concept) : "").replace(String(data.total), count(data.total)) : "\u00a0"}
         </p>
         {isOutcome(state.tab) && concept !== null && (
-          <Select label="Concept" value={concept} onChange={(c) => set({ c })} options={(latent.concepts ?? []).map((c) => ({ value: c.concept, label: c.concept }))} />
+          <Select label="Concept" value={concept} onChange={(c) => set({ c })} options={(latent.concepts ?? []).map((c) => ({ value: c.concept, label: conceptName(c.concept) }))} />
         )}
         <Select label="Line up by" value={state.align} onChange={(align) => set({ align, at: 0 })}
           options={[
@@ -108,8 +109,8 @@ export function ExamplesPanel({ latent, state, set, concept, query, selected, ho
 
 function NoExamples({ latent, tab, concept }: { latent: Latent; tab: Tab; concept: string | null }) {
   if (latent.n_active === 0) return <Empty title="It never fires">No residue of the bundled proteins activates this latent.</Empty>;
-  if (tab === "near_miss") return <Empty title="No near misses">It fires on every protein that has “{concept}”.</Empty>;
-  if (tab === "false_positive") return <Empty title="No false hits">Wherever it fires, “{concept}” is there.</Empty>;
-  if (tab === "true_positive") return <Empty title="No hits">It never fires where “{concept}” is.</Empty>;
+  if (tab === "near_miss") return <Empty title="No near misses">It fires on every protein that has “{conceptName(concept ?? "")}”.</Empty>;
+  if (tab === "false_positive") return <Empty title="No false hits">Wherever it fires, “{conceptName(concept ?? "")}” is there.</Empty>;
+  if (tab === "true_positive") return <Empty title="No hits">It never fires where “{conceptName(concept ?? "")}” is.</Empty>;
   return <Empty title="Nothing in this group">It fires on too few proteins to fill ten groups.</Empty>;
 }
