@@ -14,6 +14,7 @@ import { text, useUrlState } from "../lib/urlstate";
 import { Chip, Empty, Figure, Panel, Problem, Skeleton, Term, useTitle } from "../ui/basics";
 import { Plot } from "../ui/Plot";
 import { Results } from "./registry/Results";
+import { Starts } from "./registry/Starts";
 
 const SPEC = { q: text(), in: text(), sort: text("-n_f1_half") };
 
@@ -52,6 +53,7 @@ function Overview({ sort, onSort }: { sort: string; onSort(sort: string): void }
           <Panel title={<Term of="pareto">Sparse or faithful</Term>}><Pareto saes={data} /></Panel>
         </div>
       ) : <SaeCard sae={data[0]!} />}
+      <Starts sae={data[0]!} />
       <BestConcepts saes={data} />
     </div>
   );

@@ -41,7 +41,7 @@ const VERTEX = `#version 300 es
 in vec2 place; in vec4 colour; uniform vec2 middle; uniform vec2 scale; uniform float size; out vec4 fill;
 void main() { gl_Position = vec4((place - middle) * scale, 0.0, 1.0); gl_PointSize = size; fill = colour; }`;
 const FRAGMENT = `#version 300 es
-precision mediump float; in vec4 fill; uniform float alpha; uniform float size; out vec4 result;
+precision highp float; in vec4 fill; uniform float alpha; uniform float size; out vec4 result;
 void main() {
   float edge = length(gl_PointCoord - 0.5) * size;
   float cover = clamp(size * 0.5 - edge, 0.0, 1.0);
