@@ -2,7 +2,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { useCallback, useMemo, useState } from "react";
 import { Link, useLocation, useParams } from "wouter";
-import { proteinLatentsQuery, proteinQuery, saesQuery, type SAE } from "../api/queries";
+import { columnsQuery, proteinLatentsQuery, proteinQuery, saesQuery, type SAE } from "../api/queries";
 import type { Schemas } from "../api/client";
 import { count, plural } from "../lib/format";
 import { latentHref, unsegment } from "../lib/links";
@@ -65,6 +65,8 @@ type Set = ReturnType<typeof useUrlState<typeof SPEC>>;
 
 function Latents({ protein, sae, state, set }: { protein: Schemas["ProteinDetail"]; sae: SAE; state: Set[0]; set: Set[1] }) {
   const { data, error, isPending, refetch } = useQuery(proteinLatentsQuery(protein.accession, sae.id));
+  // The scale of a latent is its own, over all proteins: the same as on its page.
+  const { data: columns } = useQuery(columnsQuery(sae.id));
   const [hover, setHover] = useState<number | null>(null);
   const [, navigate] = useLocation();
   const { q, range, order } = state;
@@ -92,11 +94,11 @@ function Latents({ protein, sae, state, set }: { protein: Schemas["ProteinDetail
         </>}
         note={<>Ranked by <Term of="idf">rarity-weighted strength</Term>. Drag over the axis to see only the latents of a stretch; click a row to put it on the structure.</>}>
         {error ? <Problem error={error} retry={() => void refetch()} /> : isPending ? <Skeleton lines={10} height={420} />
-          : <Tracks sae={sae.id} protein={protein} rows={rows} chosen={chosen?.latent ?? null} range={range} zoom={state.z} at={state.at} motif={state.m} hover={hover}
+          : <Tracks sae={sae.id} protein={protein} rows={rows} maxima={columns?.max} chosen={chosen?.latent ?? null} range={range} zoom={state.z} at={state.at} motif={state.m} hover={hover}
               onHover={setHover} onChoose={(latent) => set({ latent })} onRange={(r) => set({ range: r })} onView={(z, at) => set({ z, at })} />}
       </Panel>
       <aside className="latentside">
-        <StructurePanel accession={protein.structure ? protein.accession : null} values={values} max={chosen ? chosen.max : 1} peak={chosen?.argmax ?? null}
+        <StructurePanel accession={protein.structure ? protein.accession : null} values={values} max={chosen ? (columns?.max[chosen.latent] ?? chosen.max) : 1} peak={chosen?.argmax ?? null}
           hover={hover} onHover={onStructureHover} none="No structure of this protein is in the bundle."
           title={chosen ? <>Latent <Link href={latentHref(sae.id, chosen.latent, `?p=${encodeURIComponent(protein.accession)}`)}>{chosen.latent}</Link> on the structure</> : "Structure"} />
         <Panel title="Sequence"><Sequence text={protein.sequence} values={values} hover={hover} onHover={setHover} /></Panel>

@@ -21,6 +21,8 @@ export interface TracksProps {
   sae: string;
   protein: Schemas["ProteinDetail"];
   rows: readonly ProteinLatent[];
+  /** Of every latent over all proteins: the ends of their scales. */
+  maxima: readonly number[] | undefined;
   chosen: number | null;
   range: Range;
   /** Pixels a residue, 0 to fit; residue (from 1) at the left edge. */
@@ -86,7 +88,7 @@ export function Tracks(props: TracksProps) {
               const row = rows[index]!;
               return (
                 <div key={row.latent} className="place" style={{ transform: `translateY(${start}px)` }} role="presentation">
-                  <TrackRow sae={props.sae} row={row} accession={protein.accession} sequence={protein.sequence} columns={columns} view={view} dark={dark} chosen={row.latent === props.chosen} hover={hover} onHover={props.onHover} onChoose={props.onChoose} />
+                  <TrackRow sae={props.sae} row={row} max={props.maxima?.[row.latent] ?? row.max} accession={protein.accession} sequence={protein.sequence} columns={columns} view={view} dark={dark} chosen={row.latent === props.chosen} hover={hover} onHover={props.onHover} onChoose={props.onChoose} />
                 </div>
               );
             })}
@@ -172,11 +174,11 @@ function Features(props: { view: View; dark: boolean; sequence: string; columns:
   return <canvas ref={canvas} style={{ width: view.width, height, display: "block" }} role="img" aria-label={`${placed.length} annotations`} onPointerMove={(e) => props.onHover(positionIn(e, view, sequence.length))} />;
 }
 
-function TrackRow(props: { sae: string; accession: string; row: ProteinLatent; sequence: string; columns: Int32Array; view: View; dark: boolean; chosen: boolean; hover: number | null; onHover(p: number | null): void; onChoose(latent: number): void }) {
+function TrackRow(props: { sae: string; accession: string; row: ProteinLatent; max: number; sequence: string; columns: Int32Array; view: View; dark: boolean; chosen: boolean; hover: number | null; onHover(p: number | null): void; onChoose(latent: number): void }) {
   const { row, sequence, columns, view, dark, hover } = props;
   const canvas = useRef<HTMLCanvasElement>(null);
   const values = useMemo(() => dense(row.track ?? { positions: [row.argmax], values: [row.max] }, sequence.length), [row, sequence]);
-  const scale = useMemo(() => activationScale(row.max, dark), [row.max, dark]);
+  const scale = useMemo(() => activationScale(props.max, dark), [props.max, dark]);
   useEffect(() => {
     if (!canvas.current || view.width < 10) return;
     const context = prepare(canvas.current, view.width, CELL);
