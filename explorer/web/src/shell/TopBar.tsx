@@ -36,7 +36,7 @@ export function TopBar() {
         <Mark />
         <span>Protein latents</span>
       </Link>
-      <SearchBox sae={sae?.id} />
+      {location !== "/" && <SearchBox sae={sae?.id} />}
       <nav aria-label="Pages">
         <Link href="/" aria-current={location === "/" ? "page" : undefined}>Dictionaries</Link>
         <Link href="/concepts" aria-current={at("/concepts")}>Concepts</Link>
