@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { contrast, type Rgb } from "./colour";
-import { bestOf, choose, gloss, gridOf, scoreColours, statusOf, type LatentScore, type Summary } from "./concepts";
+import { bestOf, choose, gridOf, scoreColours, statusOf, type LatentScore, type Summary } from "./concepts";
 
 const scored = (sae: string, f1: number | null, found: boolean | null): LatentScore => ({
   sae, latent: 1, label: "", kind: "other", is_best: true, found,
@@ -25,7 +25,7 @@ describe("choose", () => {
     expect(names(choose(all, { ...wanted, sort: "name" }))).toEqual(["A", "ACT_SITE", "helix", "TRANSMEM"]);
     expect(names(choose(all, { ...wanted, sort: "clusters" }))).toEqual(["A", "helix", "TRANSMEM", "ACT_SITE"]);
   });
-  it("filters by kind, status and by words of the name or of what it stands for", () => {
+  it("filters by kind, status and by words of the name as recorded or spelled out", () => {
     expect(names(choose(all, { ...wanted, kinds: ["uniprot"] }))).toEqual(["TRANSMEM", "ACT_SITE"]);
     expect(names(choose(all, { ...wanted, status: "found" }))).toEqual(["A", "helix"]);
     expect(names(choose(all, { ...wanted, status: "untested" }))).toEqual(["ACT_SITE"]);
@@ -41,12 +41,6 @@ describe("scores of a concept", () => {
   });
   it("is found when any dictionary finds it", () => {
     expect(all.map(statusOf)).toEqual(["found", "untested", "missed", "found"]);
-  });
-  it("says what keys stand for", () => {
-    expect(gloss("BINDING Zn(2+)", "uniprot")).toBe("binding site");
-    expect(gloss("HELIX (UniProt)", "uniprot")).toBe("helix");
-    expect(gloss("W", "amino acid")).toBe("tryptophan");
-    expect(gloss("helix", "dssp")).toBe("");
   });
 });
 

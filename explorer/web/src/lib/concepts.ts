@@ -1,6 +1,7 @@
 /** Concepts: what they are called, which are shown, and how well each dictionary knows them. */
 import type { Schemas } from "../api/client";
 import { interpolate, readableInk, type Rgb } from "./colour";
+import { conceptName } from "./concept";
 
 export type Summary = Schemas["ConceptSummary"];
 export type LatentScore = Schemas["LatentScore"];
@@ -17,29 +18,6 @@ const KINDS: Record<string, string> = {
 
 /** Where labels are from, in words. */
 export const kindName = (kind: string): string => KINDS[kind] ?? kind.charAt(0).toUpperCase() + kind.slice(1);
-
-const RESIDUES: Record<string, string> = {
-  A: "alanine", C: "cysteine", D: "aspartate", E: "glutamate", F: "phenylalanine", G: "glycine", H: "histidine",
-  I: "isoleucine", K: "lysine", L: "leucine", M: "methionine", N: "asparagine", P: "proline", Q: "glutamine",
-  R: "arginine", S: "serine", T: "threonine", V: "valine", W: "tryptophan", Y: "tyrosine",
-};
-const FEATURES: Record<string, string> = {
-  ACT_SITE: "active site", BINDING: "binding site", CARBOHYD: "glycosylation", CHAIN: "mature chain", COILED: "coiled coil",
-  COMPBIAS: "compositional bias", CROSSLNK: "cross-link", DISULFID: "disulfide bond", DNA_BIND: "DNA-binding region",
-  DOMAIN: "domain", HELIX: "helix", INIT_MET: "initiator methionine", INTRAMEM: "within the membrane", LIPID: "lipidation",
-  MOD_RES: "modified residue", MOTIF: "short motif", NON_STD: "non-standard residue", PEPTIDE: "released peptide",
-  PROPEP: "propeptide", REGION: "region", REPEAT: "repeat", SIGNAL: "signal peptide", SITE: "site", STRAND: "β strand",
-  TOPO_DOM: "side of the membrane", TRANSIT: "transit peptide", TRANSMEM: "transmembrane segment", TURN: "turn",
-  ZN_FING: "zinc finger",
-};
-
-/** What a short name stands for, or "". */
-export function gloss(concept: string, kind: string): string {
-  if (kind === "amino acid") return RESIDUES[concept] ?? "";
-  if (kind === "uniprot") return FEATURES[concept.split(/[ (]/)[0]!] ?? "";
-  if (concept.startsWith("EC ")) return "enzyme class";
-  return concept.startsWith("GO:") ? "Gene Ontology term" : "";
-}
 
 /** The best of a concept's scores over dictionaries, or null where none was tested. */
 export function bestOf(scores: Readonly<Record<string, LatentScore>>): LatentScore | null {
@@ -60,7 +38,7 @@ export function statusOf(concept: Summary): Status {
 export type Sort = "f1" | "name" | "clusters" | "positive";
 
 export interface Wanted {
-  /** Words that name or gloss must hold. */
+  /** Words that its name must hold, as recorded or spelled out. */
   q: string;
   /** Kinds to show; none is all. */
   kinds: readonly string[];
@@ -76,7 +54,7 @@ export function choose(concepts: readonly Summary[], { q, kinds, status, sort }:
   const kept = concepts.filter((c) => {
     if (kinds.length && !kinds.includes(c.kind)) return false;
     if (status !== "all" && statusOf(c) !== status) return false;
-    const text = `${c.concept} ${gloss(c.concept, c.kind)} ${kindName(c.kind)}`.toLowerCase();
+    const text = `${c.concept} ${conceptName(c.concept)} ${kindName(c.kind)}`.toLowerCase();
     return words.every((w) => text.includes(w));
   });
   const f1 = new Map(kept.map((c) => [c, bestOf(c.best)?.score.f1 ?? -1]));

@@ -1,7 +1,7 @@
 /** Sorts of latents, and one worth looking at of each. */
 import type { Schemas } from "../api/client";
 
-type Columns = Pick<Schemas["LatentColumns"], "kind" | "confirmed" | "precision" | "f1" | "max" | "protein_frequency">;
+type Columns = Pick<Schemas["LatentColumns"], "kind" | "label" | "label_source" | "confirmed" | "precision" | "f1" | "max" | "protein_frequency">;
 
 export const KIND_WORDS: Readonly<Record<string, string>> = {
   "amino-acid identity": "Fires on one amino acid, wherever it stands.",
@@ -24,22 +24,36 @@ const LAST = ["other", "rare", "dense", "dead"];
 export interface Kind {
   kind: string;
   n: number;
-  /** The latent of the kind whose label is best supported; null where all are silent. */
+  /** A latent that shows the kind well; null where all are silent. */
   example: number | null;
 }
 
-/** Kinds by number of latents, the best supported latent of each as its example. */
+/** The words of a label before its figures and letters: "helix (precision 0.9): E-3" is "helix". */
+const wordsOf = (label: string): string => label.split(/ \(|: /)[0]!;
+
+/** How well a latent stands for its kind. */
+function support(columns: Columns, j: number): number {
+  if (!((columns.max[j] ?? 0) > 0)) return -Infinity;
+  // Named after the kind itself, then confirmed labels; then precision, F1, and how many proteins have it.
+  const named = columns.label_source[j] === "kind" ? 200 : 0;
+  return named + (columns.confirmed[j] ? 100 : 0) + 10 * (columns.precision[j] ?? columns.f1[j] ?? 0) + Math.min(1, columns.protein_frequency[j] ?? 0);
+}
+
+/** Kinds by number of latents, with an example of each; examples differ in what they are named where they can. */
 export function kindsOf(columns: Columns): Kind[] {
-  const kinds = new Map<string, Kind & { best: number }>();
+  const members = new Map<string, number[]>();
   columns.kind.forEach((kind, j) => {
-    const now = kinds.get(kind) ?? { kind, n: 0, example: null, best: -Infinity };
-    now.n++;
-    const silent = !((columns.max[j] ?? 0) > 0);
-    // Confirmed labels before others; then precision, F1, and at last how many proteins have it.
-    const support = (columns.confirmed[j] ? 100 : 0) + 10 * (columns.precision[j] ?? columns.f1[j] ?? 0) + Math.min(1, columns.protein_frequency[j] ?? 0);
-    if (!silent && support > now.best) Object.assign(now, { example: j, best: support });
-    kinds.set(kind, now);
+    const list = members.get(kind);
+    if (list) list.push(j);
+    else members.set(kind, [j]);
   });
   const late = (kind: string) => LAST.indexOf(kind);
-  return [...kinds.values()].sort((a, b) => late(a.kind) - late(b.kind) || b.n - a.n).map(({ kind, n, example }) => ({ kind, n, example }));
+  const order = [...members].sort(([a, x], [b, y]) => late(a) - late(b) || y.length - x.length);
+  const used = new Set<string>();
+  return order.map(([kind, latents]) => {
+    const scored = latents.map((j) => ({ j, score: support(columns, j) })).filter((l) => l.score > -Infinity).sort((a, b) => b.score - a.score);
+    const best = scored.find((l) => !used.has(wordsOf(columns.label[l.j] ?? ""))) ?? scored[0];
+    if (best) used.add(wordsOf(columns.label[best.j] ?? ""));
+    return { kind, n: latents.length, example: best?.j ?? null };
+  });
 }

@@ -1,14 +1,17 @@
 /** The first page: search, all dictionaries, and where to start. With ?q=, the answers to a query. */
 import { useQuery } from "@tanstack/react-query";
+import { useLocation } from "wouter";
 import { conceptsQuery, saesQuery, type SAE } from "../api/queries";
+import { useKeys } from "../lib/keys";
+import { latentHref } from "../lib/links";
 import { text, useUrlState } from "../lib/urlstate";
 import { SearchBox } from "../shell/SearchBox";
-import { Empty, Problem, Skeleton, useTitle } from "../ui/basics";
-import { Answers } from "./registry/Answers";
+import { Empty, Problem, Skeleton, Term, useTitle } from "../ui/basics";
 import { Examples } from "./registry/Examples";
 import { KindsPanel } from "./registry/KindsPanel";
 import { KnownPanel } from "./registry/KnownPanel";
 import { ParetoPanel } from "./registry/ParetoPanel";
+import { Results } from "./registry/Results";
 import { SaeCard } from "./registry/SaeCard";
 import { SaeTable } from "./registry/SaeTable";
 import { REGISTRY } from "./registry/state";
@@ -18,26 +21,37 @@ const QUERY = { q: text(), in: text() };
 const CARDS = 2;
 
 export function Registry() {
-  const [{ q, in: within }] = useUrlState(QUERY);
-  const query = q.trim();
-  useTitle(query ? `“${query}”` : undefined);
+  const [{ q, in: inside }, set] = useUrlState(QUERY);
   return (
-    <main id="main" className="page registry">
-      <div className={`hero${query ? " asked" : ""}`}>
-        {!query && (
-          <>
-            <h1>What does a protein language model know?</h1>
-            <p className="lead">
-              Each dictionary rewrites what the model thinks of a residue as a few active <em>latents</em>, and each latent often means one thing: a helix, a
-              binding site, a family’s motif. Look one up by meaning, number, protein or pattern.
-            </p>
-          </>
-        )}
-        <SearchBox key={query} sae={within || undefined} initial={q} />
-        {!query && <Examples />}
-      </div>
-      {query ? <Answers query={query} within={within || undefined} /> : <Dictionaries />}
+    <main id="main" className="page">
+      {q.trim() ? <Results q={q.trim()} inside={inside} onInside={(sae) => set({ in: sae })} /> : <Overview />}
     </main>
+  );
+}
+
+function Overview() {
+  const { data: saes } = useQuery(saesQuery);
+  const [, navigate] = useLocation();
+  useTitle("Dictionaries");
+  useKeys([
+    { key: "r", label: "Random latent", run: () => {
+      const sae = saes?.[Math.floor(Math.random() * saes.length)];
+      if (sae) navigate(latentHref(sae.id, Math.floor(Math.random() * sae.d_sae)));
+    } },
+  ]);
+  return (
+    <>
+      <div className="hero">
+        <h1>What a protein language model knows, one latent at a time</h1>
+        <p className="lead">
+          A dictionary (<Term of="sae">sparse autoencoder</Term>) rewrites what the model thinks of a residue as a few active <Term of="latent">latents</Term>, and
+          each often means one thing: a helix, a binding site, a family’s motif. Look one up by meaning, number, protein or pattern.
+        </p>
+        <SearchBox sae={undefined} />
+        <Examples />
+      </div>
+      <Dictionaries />
+    </>
   );
 }
 

@@ -1,8 +1,9 @@
 /** Many proteins, lined up: the list of examples of a latent. */
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { useCallback, useEffect, useMemo, useRef, useState } from "react";
+import { useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
 import type { Example } from "../api/queries";
 import type { Scale } from "../lib/colour";
+import { conceptName } from "../lib/concept";
 import { sig } from "../lib/format";
 import { motifMatches, parseMotif } from "../lib/motif";
 import { useTheme } from "../lib/theme";
@@ -30,6 +31,8 @@ export interface StripListProps {
   onSelect(accession: string): void;
 }
 
+const NARROW = "(max-width: 620px)";
+const NARROW_ROW = 92;
 const NO_MARKS: readonly [number, number][] = [];
 
 export function StripList(props: StripListProps) {
@@ -55,7 +58,9 @@ export function StripList(props: StripListProps) {
   // From the start, position 1 is at the left edge rather than in the middle.
   const centre = align === "start" && props.zoom ? middle + width / zoom / 2 - 1 : middle;
   const view = useMemo<View>(() => ({ zoom, centre, width }), [zoom, centre, width]);
-  const virtual = useVirtualizer({ count: examples.length, getScrollElement: () => scroller.current, estimateSize: () => ROW, overscan: 6 });
+  const height = useNarrow() ? NARROW_ROW : ROW;
+  const virtual = useVirtualizer({ count: examples.length, getScrollElement: () => scroller.current, estimateSize: () => height, overscan: 6 });
+  useEffect(() => virtual.measure(), [virtual, height]);
 
   const { onView, onHover } = props;
   const latest = useRef({ centre: props.centre, zoom, middle, zoomed: props.zoom > 0 });
@@ -100,7 +105,7 @@ export function StripList(props: StripListProps) {
       {concepts.length > 0 && (
         <ul className="conceptlegend" aria-label="Annotations">
           {concepts.slice(0, 7).map((c) => (
-            <li key={c.concept}><i className="swatch" style={{ background: c.colour }} /> {c.concept}</li>
+            <li key={c.concept}><i className="swatch" style={{ background: c.colour }} /> {conceptName(c.concept)}</li>
           ))}
           {concepts.length > 7 && <li><i className="swatch" style={{ background: concepts[7]!.colour }} /> {concepts.length - 7} more</li>}
         </ul>
@@ -109,6 +114,18 @@ export function StripList(props: StripListProps) {
         <Readout example={examples[hovered]!} position={hover.position} value={rows[hovered]!.values[hover.position - 1] ?? 0} at={tip} scale={props.scale} />
       )}
     </div>
+  );
+}
+
+/** On a phone a protein's name stands over its strip. */
+function useNarrow(): boolean {
+  return useSyncExternalStore(
+    (changed) => {
+      const media = window.matchMedia(NARROW);
+      media.addEventListener("change", changed);
+      return () => media.removeEventListener("change", changed);
+    },
+    () => window.matchMedia(NARROW).matches,
   );
 }
 
@@ -178,7 +195,7 @@ function Readout({ example, position, value, at, scale }: { example: Example; po
         <b>{position}</b> <span>{value > 0 ? sig(value) : "silent"}</span>
       </p>
       {inside.slice(0, 5).map((f, i) => (
-        <p key={i} className="in">{f.concept} <small>{f.start}–{f.end}</small></p>
+        <p key={i} className="in">{conceptName(f.concept)} <small>{f.start}–{f.end}</small></p>
       ))}
     </div>
   );

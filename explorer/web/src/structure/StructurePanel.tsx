@@ -21,7 +21,7 @@ export interface StructurePanelProps {
   none: string;
 }
 
-const SILENT: Record<"light" | "dark", Rgb> = { light: [214, 211, 201], dark: [74, 80, 86] };
+const SILENT: Record<"light" | "dark", Rgb> = { light: [188, 200, 204], dark: [82, 96, 104] };
 const PAPER: Record<"light" | "dark", Rgb> = { light: [255, 254, 251], dark: [26, 30, 33] };
 
 export function StructurePanel(props: StructurePanelProps) {

@@ -1,5 +1,5 @@
 /** Small parts that every page uses. */
-import { useEffect, useId, useRef, useState, type ReactNode } from "react";
+import { Fragment, useEffect, useId, useRef, useState, type ReactNode } from "react";
 import { ApiError } from "../api/client";
 import { GLOSSARY, type TermKey } from "../lib/glossary";
 import { title } from "../lib/format";
@@ -130,7 +130,8 @@ export function Problem({ error, retry }: { error: unknown; retry?: () => void }
 export function Tabs<T extends string>(props: {
   label: string;
   value: T;
-  options: readonly { value: T; label: ReactNode; title?: string }[];
+  /** `before` is a caption in front of the first of several. */
+  options: readonly { value: T; label: ReactNode; title?: string; before?: string }[];
   onChange(value: T): void;
   small?: boolean;
 }) {
@@ -141,13 +142,14 @@ export function Tabs<T extends string>(props: {
     const n = props.options.length;
     const next = props.options[(i + step + n) % n]!;
     props.onChange(next.value);
-    (event.currentTarget.parentElement?.children[(i + step + n) % n] as HTMLElement | undefined)?.focus();
+    event.currentTarget.parentElement?.querySelectorAll<HTMLElement>("[role=tab]")[(i + step + n) % n]?.focus();
   };
   return (
     <div className={`tabs${props.small ? " small" : ""}`} role="tablist" aria-label={props.label}>
       {props.options.map((option, i) => (
+        <Fragment key={option.value}>
+        {option.before && <span className="before" aria-hidden="true">{option.before}</span>}
         <button
-          key={option.value}
           type="button"
           role="tab"
           title={option.title}
@@ -158,6 +160,7 @@ export function Tabs<T extends string>(props: {
         >
           {option.label}
         </button>
+        </Fragment>
       ))}
     </div>
   );

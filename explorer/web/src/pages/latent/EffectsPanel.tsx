@@ -18,7 +18,7 @@ export const EffectsPanel = memo(function EffectsPanel({ latent }: { latent: Lat
   const middle = HEIGHT / 2;
   const y = (value: number) => (value / most) * (middle - 20);
   return (
-    <Panel title={<Term of="effects">Amino acids it asks for</Term>} side={effects.length > 0 && <small>linearised, logit per unit ±{sig(most, 2)}</small>}>
+    <Panel title={<Term of="effects">Amino acids it asks for</Term>} side={effects.length > 0 && <small title="Change of logit per unit of activation, linearised">±{sig(most, 2)} logit</small>}>
       <div ref={box} style={{ minHeight: HEIGHT }}>
         {!latent.effects ? <Empty title="Not computed">The bundle was built without the model's output head.</Empty> : width > 20 && (
           <svg className="effects" width={width} height={HEIGHT} role="img" aria-label={`Raises ${effects.slice(0, 3).map((e) => e.letter).join(", ")}; lowers ${effects.slice(-3).map((e) => e.letter).join(", ")}`}>

@@ -2,6 +2,7 @@
 import { memo, useState } from "react";
 import { Link } from "wouter";
 import { type Latent, type SAE } from "../../api/queries";
+import { conceptName } from "../../lib/concept";
 import { count, fixed, percent, sig } from "../../lib/format";
 import { saeHref } from "../../lib/links";
 import { Chip, Figure, Term, Tip } from "../../ui/basics";
@@ -78,7 +79,7 @@ function Figures({ latent }: { latent: Latent }) {
       {latent.span !== null && <Figure name={<Term of="span">Run length</Term>}>{fixed(latent.span, 1)}</Figure>}
       {Math.abs(latent.decoder_norm - 1) > 1e-3 && <Figure name={<Term of="decoderNorm">Norm</Term>}>{sig(latent.decoder_norm)}</Figure>}
       {precise && (
-        <Figure name={<><Term of="precision">Precision</Term> at {precise.concept}</>} sub={<>expected <Term of="expected">{fixed(precise.expected)}</Term></>}>
+        <Figure name={<><Term of="precision">Precision</Term> at {conceptName(precise.concept)}</>} sub={<>expected <Term of="expected">{fixed(precise.expected)}</Term></>}>
           {fixed(precise.precision)}
           {precise.precision_low !== null && <small>{fixed(precise.precision_low)}–{fixed(precise.precision_high)}</small>}
         </Figure>

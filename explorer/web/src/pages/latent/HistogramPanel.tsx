@@ -32,7 +32,7 @@ export const HistogramPanel = memo(function HistogramPanel({ latent, tab, onTab 
   const chosen = tab.startsWith("q") ? Number(tab.slice(1)) : null;
   const band = over ?? chosen;
   return (
-    <Panel title={<Term of="histogram">How strongly it fires</Term>} side={<small>{over ? `show tenth ${over}` : "click a part to see its proteins"}</small>}>
+    <Panel title={<Term of="histogram">How strongly it fires</Term>} side={<small>{over ? `show tenth ${over}` : "click for examples"}</small>}>
       <div ref={box} style={{ minHeight: HEIGHT }}>
         {silent ? <Empty title="It never fires" /> : width > 20 && (
           <svg className="histogram" width={width} height={HEIGHT} role="img"

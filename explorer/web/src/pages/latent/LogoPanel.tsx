@@ -68,10 +68,10 @@ export const LogoPanel = memo(function LogoPanel({ latent }: { latent: Latent })
   const top = Math.max(1, ...(logo?.bits ?? [])) * 1.04;
   const left = 26;
   const n = logo?.bits.length ?? 21;
-  const step = Math.max(1, (width - left) / n);
+  const step = Math.max(1, (width - left - 8) / n);
   const y = (bits: number) => BASE - (bits / top) * (BASE - 4);
   return (
-    <Panel title={<Term of="logo">Letters around the peak</Term>} side={latent.consensus && <code className="consensus">{latent.consensus}</code>}>
+    <Panel title={<Term of="logo">Letters around the peak</Term>} side={latent.consensus && <code className="consensus" title="Letters that most of its proteins share">{latent.consensus.replace(/^\.+|\.+$/g, "").replace(/\./g, "·")}</code>}>
       <div ref={box} style={{ minHeight: HEIGHT }}>
         {!logo ? <Empty title="No logo">Too few proteins to say.</Empty> : width > 20 && (
           <svg className="logo" width={width} height={HEIGHT} role="img" aria-label={`Sequence logo, up to ${fixed(Math.max(...logo.bits), 1)} bits${latent.consensus ? `, consensus ${latent.consensus}` : ""}`}>
@@ -89,7 +89,7 @@ export const LogoPanel = memo(function LogoPanel({ latent }: { latent: Latent })
               if (!glyph || height < 1.2) return null;
               const [sx, sy] = [(step * 0.94) / glyph.width, height / glyph.height];
               return (
-                <text key={`${l.column}${l.letter}`} className="glyph" fill={residueColour(l.letter, dark)} style={{ font: FONT }}
+                <text key={`${l.column}${l.letter}`} className="glyph" style={{ font: FONT, fill: residueColour(l.letter, dark) }}
                   transform={`translate(${left + l.column * step + step * 0.03 - glyph.left * sx} ${y(l.from) - (glyph.height - glyph.top) * sy}) scale(${sx} ${sy})`}>
                   {l.letter}
                 </text>

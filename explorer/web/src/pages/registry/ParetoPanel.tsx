@@ -25,7 +25,7 @@ export function ParetoPanel({ saes }: { saes: readonly SAE[] }) {
       const front = paretoFront(known.map((s) => ({ x: s.l0, y: s.fvu }))).map((i) => known[i]!);
       const colour = new Map(sites.map((s) => [s.name, s.colour]));
       const fill = (s: SAE) => colour.get(siteWords(s)) ?? "currentColor";
-      const radius = (s: SAE) => 4 + 2.2 * widths.indexOf(s.d_sae);
+      const radius = (s: SAE) => 4 + 1.6 * widths.indexOf(s.d_sae);
       const describe = (s: Known) => `${s.model}, ${siteWords(s)}\n${count(s.d_sae)} latents${s.k === null ? "" : `, k ${s.k}`}\nL0 ${sig(s.l0)}, FVU ${sig(s.fvu)}${s.n_found === null ? "" : `\n${s.n_found} concepts found`}`;
       return {
         marginLeft: 46, marginBottom: 38, marginTop: 12, marginRight: 14,

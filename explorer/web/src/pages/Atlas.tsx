@@ -1,0 +1,1 @@
+export default function Atlas() { return <main id="main" className="page" />; }

@@ -1,0 +1,1 @@
+export default function Lists() { return <main id="main" className="page" />; }

@@ -1,0 +1,1 @@
+export default function ProteinPage() { return <main id="main" className="page" />; }

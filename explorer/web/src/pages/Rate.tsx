@@ -1,0 +1,1 @@
+export default function Rate() { return <main id="main" className="page" />; }
