@@ -45,10 +45,10 @@ export function ConceptsTable({ rows, saes, sort, onSort }: ConceptsTableProps) 
         <thead>
           <tr>
             {head("name", "Concept", undefined, false)}
-            <th scope="col">Labels</th>
-            <th scope="col">Best latent</th>
             {head("f1", "F1", "f1")}
-            <th scope="col">95 % interval</th>
+            <th scope="col" className="wide">95 % interval</th>
+            <th scope="col">Best latent</th>
+            <th scope="col">Labels</th>
             {several && <th scope="col"><Tip text="F1 of each dictionary's best latent, in the order of the registry: dark is high.">Dictionaries</Tip></th>}
             {head("clusters", "Families", "clusters")}
             {head("positive", "Carriers")}
@@ -77,10 +77,10 @@ function Row({ at, concept, saes, several }: { at: number; concept: Summary; sae
           </span>
         )}
       </td>
-      <td><small>{kindName(concept.kind)}</small></td>
-      <td className="bestcell">{best ? <LatentLink of={best} query={concept.level === "residue" ? `?tab=true_positive&c=${encodeURIComponent(concept.concept)}` : ""} /> : <small>too rare to test</small>}</td>
       <td className="n">{best ? <b>{fixed(best.score.f1)}</b> : <small>–</small>}</td>
-      <td>{best && <Range score={best.score} neuron={null} shuffled={null} />}</td>
+      <td className="wide">{best && <Range score={best.score} neuron={null} shuffled={null} />}</td>
+      <td className="bestcell">{best ? <LatentLink of={best} query={concept.level === "residue" ? `?tab=true_positive&c=${encodeURIComponent(concept.concept)}` : ""} /> : <small>too rare to test</small>}</td>
+      <td><small>{kindName(concept.kind)}</small></td>
       {several && <td><Cells concept={concept} saes={saes} /></td>}
       <td className="n">{count(concept.n_clusters)}</td>
       <td className="n" title={`${percent(concept.base_rate)} of the test part`}>{count(concept.n_positive)} <small>{concept.level === "residue" ? "residues" : "proteins"}</small></td>

@@ -9,7 +9,7 @@ import { latentHref, saeHref } from "../../lib/links";
 import { Chip, Empty, Panel, Term } from "../../ui/basics";
 import { Icon } from "../../ui/icons";
 import { LatentLink } from "../../ui/LatentLink";
-import { Range } from "../latent/ConceptTable";
+import { Range, RangeLegend } from "../latent/ConceptTable";
 
 type InSAE = Schemas["ConceptInSAE"];
 
@@ -38,15 +38,16 @@ export function InSae({ concept, level, of, sae, several }: { concept: string; l
     <div className="conceptpair">
       <Panel title={several ? "Best latents of this dictionary" : "Best latents"} side={side} className="latentspanel"
         note="In the order of validation, so that the test figures stay honest: the first is the one that training chose.">
+        <RangeLegend />
         <div className="scroll-x tablescroll" tabIndex={0} role="region" aria-label="Best latents">
           <table>
             <thead>
               <tr>
                 <th scope="col">Latent</th>
+                <th scope="col" className="n"><Term of="f1">F1</Term></th>
+                <th scope="col" className="wide">F1, 95 % interval</th>
                 <th scope="col" className="n"><Term of="precision">Precision</Term></th>
                 <th scope="col" className="n"><Term of="recall">Recall</Term></th>
-                <th scope="col" className="n"><Term of="f1">F1</Term></th>
-                <th scope="col">F1, 95 % interval</th>
                 <th scope="col" className="n"><Term of="auroc">AUROC</Term></th>
                 {level === "residue" && <th scope="col"><span className="visually-hidden">Examples</span></th>}
               </tr>
@@ -56,14 +57,14 @@ export function InSae({ concept, level, of, sae, several }: { concept: string; l
                 <tr key={l.latent}>
                   <td className="bestcell">
                     <span>
-                    <LatentLink of={l} />
-                    {l.is_best && <Chip tone={l.found ? "accent" : "quiet"}>{l.found ? <><Icon name="check" size={11} />found</> : "chosen, not found"}</Chip>}
+                      <LatentLink of={l} />
+                      {l.is_best && <Chip tone={l.found ? "accent" : "quiet"}>{l.found ? <><Icon name="check" size={11} />found</> : "chosen, not found"}</Chip>}
                     </span>
                   </td>
+                  <td className="n"><b>{fixed(l.score.f1)}</b></td>
+                  <td className="wide"><Range score={l.score} neuron={of.baselines.neuron ?? null} shuffled={of.baselines.shuffled_labels ?? null} /></td>
                   <td className="n">{fixed(l.score.precision)}</td>
                   <td className="n">{fixed(l.score.recall)}</td>
-                  <td className="n"><b>{fixed(l.score.f1)}</b></td>
-                  <td><Range score={l.score} neuron={of.baselines.neuron ?? null} shuffled={of.baselines.shuffled_labels ?? null} /></td>
                   <td className="n">{fixed(l.score.auroc)}</td>
                   {level === "residue" && (
                     <td className="rowactions">
