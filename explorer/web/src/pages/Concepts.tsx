@@ -14,7 +14,7 @@ import { oneOf, text, useUrlState } from "../lib/urlstate";
 import { Chip, Empty, Panel, Problem, Select, Skeleton, Term, useTitle } from "../ui/basics";
 import { ScaleLegend } from "../ui/ScaleLegend";
 
-const SPEC = { q: text(), kind: text(), level: oneOf(["", "residue", "protein"], ""), found: oneOf(["0", "1"], "0"), sort: oneOf(["f1", "name", "residues", "families"], "f1") };
+const SPEC = { q: text(), kind: text("annotations"), level: oneOf(["", "residue", "protein"], ""), found: oneOf(["0", "1"], "0"), sort: oneOf(["f1", "name", "residues", "families"], "f1") };
 type Concept = Schemas["ConceptSummary"];
 
 const bestF1 = (c: Concept) => Math.max(-1, ...Object.values(c.best).map((b) => b.score.f1 ?? -1));
@@ -23,7 +23,7 @@ const bestF1 = (c: Concept) => Math.max(-1, ...Object.values(c.best).map((b) => 
 export function pick(concepts: readonly Concept[], state: { q: string; kind: string; level: string; found: string; sort: string }): Concept[] {
   const words = state.q.toLowerCase().split(/\s+/).filter(Boolean);
   const kept = concepts.filter((c) =>
-    (!state.kind || c.kind === state.kind) && (!state.level || c.level === state.level) &&
+    (state.kind === "all" || (state.kind === "annotations" ? !c.kind.startsWith("amino") : c.kind === state.kind)) && (!state.level || c.level === state.level) &&
     (state.found === "0" || Object.values(c.best).some((b) => b.found)) &&
     words.every((w) => `${c.concept} ${conceptName(c.concept)} ${c.kind}`.toLowerCase().includes(w)));
   const by: Record<string, (a: Concept, b: Concept) => number> = {
@@ -52,7 +52,7 @@ export default function Concepts() {
               note={<>Annotations of residues, tested on protein families that were not used to choose the latent. <Term of="f1">F1</Term> of the best latent of each dictionary.</>}>
               <div className="filterrow">
                 <label className="select"><span>Text</span><input className="field" type="search" placeholder="zinc, helix, domain" value={state.q} onChange={(e) => set({ q: e.target.value })} /></label>
-                <Select label="Labels from" value={state.kind} onChange={(kind) => set({ kind })} options={[{ value: "", label: "anywhere" }, ...kinds.map((k) => ({ value: k, label: k }))]} />
+                <Select label="Labels from" value={state.kind} onChange={(kind) => set({ kind })} options={[{ value: "annotations", label: "all but amino acids" }, { value: "all", label: "everything" }, ...kinds.map((k) => ({ value: k, label: k }))]} />
                 <Select label="Of" value={state.level} onChange={(level) => set({ level })} options={[{ value: "", label: "residues and proteins" }, { value: "residue", label: "residues" }, { value: "protein", label: "proteins" }]} />
                 <Select label="Order" value={state.sort} onChange={(sort) => set({ sort })} options={[{ value: "f1", label: "best known" }, { value: "name", label: "name" }, { value: "residues", label: "most residues" }, { value: "families", label: "most families" }]} />
                 <label className="select"><input type="checkbox" checked={state.found === "1"} onChange={(e) => set({ found: e.target.checked ? "1" : "0" })} /> <span><Term of="found">found</Term> only</span></label>
@@ -72,7 +72,7 @@ function ConceptRows({ rows, saes }: { rows: readonly Concept[]; saes: readonly 
   const scale = useMemo(() => activationScale(1, dark), [dark]);
   const scroller = useRef<HTMLDivElement>(null);
   const virtual = useVirtualizer({ count: rows.length, getScrollElement: () => scroller.current, estimateSize: () => ROW, overscan: 12 });
-  const grid = { gridTemplateColumns: `minmax(220px, 2fr) 100px 84px 74px 80px repeat(${saes.length}, minmax(110px, 1fr))` };
+  const grid = { gridTemplateColumns: `minmax(220px, 2fr) 100px 84px 74px 80px ${saes.length === 1 ? "minmax(260px, 2fr)" : `repeat(${saes.length}, minmax(110px, 1fr))`}` };
   const wide = { minWidth: 590 + 120 * saes.length };
   return (
     <div className="latenttable concepttable" ref={scroller} tabIndex={0} role="table" aria-label="Concepts" aria-rowcount={rows.length}>
@@ -97,9 +97,15 @@ function ConceptRows({ rows, saes }: { rows: readonly Concept[]; saes: readonly 
                 const f1 = best?.score.f1 ?? null;
                 return (
                   <div role="cell" key={s.id}>
-                    {best && f1 !== null ? (
+                    {best && saes.length === 1 ? (
+                      <span className="onebest">
+                        <i className="swatch" style={{ background: scale.css(f1 ?? 0) }} /> <b>{fixed(f1)}</b>
+                        <Link href={latentHref(s.id, best.latent)} title={best.label}><span className="number">{best.latent}</span> {best.label}</Link>
+                        {best.found && <Chip tone="accent">found</Chip>}
+                      </span>
+                    ) : best && f1 !== null ? (
                       <Link className="heat" href={latentHref(s.id, best.latent)} title={`${best.latent} ${best.label}`} style={{ background: scale.css(f1), color: scale.ink(f1) }}>
-                        {fixed(f1)} {saes.length <= 3 && <span>latent {best.latent}{best.found ? " ✓" : ""}</span>}
+                        {fixed(f1)} {saes.length <= 4 && <span>{best.latent}{best.found ? " ✓" : ""}</span>}
                       </Link>
                     ) : <small>–</small>}
                   </div>

@@ -88,7 +88,7 @@ function Task({ sae, rater, state, set }: { sae: string; rater: string; state: S
     <Panel title="What do these have in common?" className="examples" side={
       <Select label="Line up by" value={state.align} onChange={(align) => set({ align, at: 0 })} options={[{ value: "max", label: "strongest residue" }, { value: "first", label: "first active residue" }, { value: "msa", label: "sequence (MSA)" }, { value: "start", label: "start of protein" }]} />
     }>
-      <StripList sae={sae} examples={data.examples} scale={scale} align={state.align} zoom={state.z} centre={state.at} motif="" lead={NONE} selected={null} hover={hover} onView={onView} onHover={setHover} onSelect={() => undefined} />
+      <StripList sae={sae} examples={data.examples} scale={scale} align={state.align} zoom={state.z} centre={state.at} motif="" lead={NONE} selected={null} hover={hover} onView={onView} onHover={setHover} />
       <div className="ratebar">
         <input className="field" aria-label="What is it?" placeholder="What is it? (optional)" maxLength={2000} value={description} onChange={(e) => setDescription(e.target.value)} />
         <div className="scores" role="group" aria-label="How clear is a single meaning?">
