@@ -1,8 +1,8 @@
 /** One concept: where it is known best, and what that is worth. */
 import { useQuery } from "@tanstack/react-query";
 import { useMemo } from "react";
-import { Link, useParams } from "wouter";
-import type { Schemas } from "../api/client";
+import { Link } from "wouter";
+import { BASE, type Schemas } from "../api/client";
 import { conceptQuery, saesQuery, type SAE } from "../api/queries";
 import { conceptName } from "../lib/concept";
 import { kindName } from "../lib/concepts";
@@ -18,7 +18,8 @@ import { CONCEPT } from "./concepts/state";
 type Detail = Schemas["ConceptDetail"];
 
 export default function ConceptPage() {
-  const concept = unsegment(useParams<{ "*": string }>()["*"]);
+  // The raw address: names may hold slashes and per cents, which a router would undo too soon.
+  const concept = unsegment(window.location.pathname.slice(`${BASE}concepts/`.length));
   const { data, error, refetch } = useQuery(conceptQuery(concept));
   const { data: saes } = useQuery(saesQuery);
   useTitle(conceptName(concept), "Concepts");

@@ -22,7 +22,7 @@ export default function Concepts() {
   useTitle("Concepts");
   return (
     <main id="main" className="page stacked">
-      <div className="pagehead">
+      <div className="pageintro">
         <h1>Concepts</h1>
         <p className="note">
           Annotations of the bundled proteins, each with the latent that best predicts it. Latents and thresholds are chosen on training families; all figures are

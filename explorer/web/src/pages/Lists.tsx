@@ -1,7 +1,7 @@
 /** Collections of latents that people keep. */
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
-import { segment, send } from "../api/client";
+import { apiUrl, segment, send } from "../api/client";
 import { saesQuery, useCapabilities } from "../api/queries";
 import { plural } from "../lib/format";
 import type { LatentList } from "../lib/lists";
@@ -20,9 +20,10 @@ export default function Lists() {
   useTitle("Lists");
   return (
     <main id="main" className="page stacked">
-      <div className="pagehead">
+      <div className="pageintro">
         <h1>Lists</h1>
         <p className="note">Latents that belong together, to come back to or to hand on. They are kept on this server, beside your notes; whoever opens it sees them.</p>
+        {notes && <p><a className="button small" href={apiUrl("notes.jsonl")} download="notes.jsonl"><Icon name="download" size={13} /> Your notes as JSON lines</a></p>}
       </div>
       {notes ? <Shown /> : (
         <Empty title="Nothing is kept here">

@@ -25,7 +25,7 @@ export default function Rate() {
   useTitle("Rate");
   return (
     <main id="main" className="page stacked">
-      <div className="pagehead">
+      <div className="pageintro">
         <h1>Blind rating</h1>
         <p className="note">
           You see where one feature fires and say whether there is a pattern. A third are latents, a third single neurons of the model, a third are shuffled:

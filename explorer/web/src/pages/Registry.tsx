@@ -14,6 +14,7 @@ import { ParetoPanel } from "./registry/ParetoPanel";
 import { Results } from "./registry/Results";
 import { SaeCard } from "./registry/SaeCard";
 import { SaeTable } from "./registry/SaeTable";
+import { Starts } from "./registry/Starts";
 import { REGISTRY } from "./registry/state";
 
 const QUERY = { q: text(), in: text() };
@@ -74,12 +75,13 @@ function Dictionaries() {
   return (
     <div className="registryrows">
       {saes.map((sae) => <SaeCard key={sae.id} sae={sae} />)}
-      <Start saes={saes} />
+      <Starts sae={saes[0]!} />
+      <Ways saes={saes} />
     </div>
   );
 }
 
-function Start({ saes }: { saes: readonly SAE[] }) {
+function Ways({ saes }: { saes: readonly SAE[] }) {
   const { data: concepts } = useQuery(conceptsQuery);
   return (
     <div className="registrypair even">

@@ -1,7 +1,7 @@
 /** A latent as a link: its number, what it is called, and the letters around its peak. */
 import { Link } from "wouter";
 import { latentHref } from "../lib/links";
-import { splitLabel } from "../pages/latent/Header";
+import { splitLabel } from "../lib/label";
 
 export function LatentLink({ of, query = "" }: { of: { sae: string; latent: number; label: string }; query?: string }) {
   const [words, letters] = splitLabel(of.label);

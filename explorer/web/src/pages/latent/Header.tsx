@@ -4,6 +4,7 @@ import { Link } from "wouter";
 import { type Latent, type SAE } from "../../api/queries";
 import { conceptName } from "../../lib/concept";
 import { count, fixed, percent, sig } from "../../lib/format";
+import { splitLabel } from "../../lib/label";
 import { saeHref } from "../../lib/links";
 import { Chip, Figure, Term, Tip } from "../../ui/basics";
 import { Icon } from "../../ui/icons";
@@ -14,14 +15,9 @@ const SOURCE: Record<string, string> = {
   logo: "Named after the letters around its strongest residues.",
   "amino acid": "Named after the one amino acid it fires on.",
   "amino-acid class": "Named after the class of amino acids it fires on.",
+  concept: "Named after the concept that it predicts best.",
   kind: "Named after how it fires.",
 };
-
-/** A label in two parts: the words, and the letters after the colon. */
-export function splitLabel(label: string): [string, string] {
-  const at = label.lastIndexOf(": ");
-  return at < 0 ? [label, ""] : [label.slice(0, at), label.slice(at + 2)];
-}
 
 export interface HeaderProps {
   sae: SAE | undefined;

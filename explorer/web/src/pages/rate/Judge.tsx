@@ -65,7 +65,6 @@ function Sheet({ task, busy, done, onRate }: SheetProps) {
   const [words, setWords] = useState("");
   const field = useRef<HTMLTextAreaElement>(null);
   const onView = useCallback((change: { zoom?: number; centre?: number }) => setView((now) => ({ ...now, ...change })), []);
-  const onSelect = useCallback(() => {}, []);
   const submit = () => score !== null && !busy && onRate(score, words.trim());
   useKeys([
     ...SCORES.map((name, i) => ({ key: String(i + 1), label: `Rate ${i + 1}: ${name}`, run: () => setScore(i + 1) })),
@@ -81,7 +80,7 @@ function Sheet({ task, busy, done, onRate }: SheetProps) {
         note={`${plural(task.examples.length, "protein")}, values as a share of the feature’s own maximum.`}>
         {task.examples.length === 0 ? <Empty title="It fires nowhere" /> : (
           <StripList sae={task.sae} examples={task.examples} scale={scale} align={align} zoom={view.zoom} centre={view.centre} motif="" lead={NONE}
-            selected={null} hover={hover} onView={onView} onHover={setHover} onSelect={onSelect} />
+            selected={null} hover={hover} onView={onView} onHover={setHover} />
         )}
       </Panel>
       <Panel title="Is there a pattern?" className="verdictpanel" side={done > 0 && <small>{plural(done, "rating")} this time</small>}>

@@ -91,7 +91,7 @@ function Provenance({ sae }: { sae: SAE }) {
     staleTime: Infinity,
   });
   return (
-    <details className="provenance" onToggle={(e) => setOpen(e.currentTarget.open)}>
+    <details className="made" onToggle={(e) => setOpen(e.currentTarget.open)}>
       <summary>How it was made</summary>
       {error ? <Problem error={error} /> : !data ? open && <Skeleton lines={4} /> : (
         <div className="provenancegroups">
