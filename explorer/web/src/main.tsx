@@ -4,6 +4,7 @@ import { App } from "./App";
 import "./styles/base.css";
 import "./styles/parts.css";
 import "./styles/pages.css";
+import "./styles/overview.css";
 
 createRoot(document.getElementById("root")!).render(
   <StrictMode>

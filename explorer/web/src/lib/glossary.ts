@@ -43,6 +43,10 @@ export const GLOSSARY = {
   umap: "A map of the latents' directions: near means alike, but distances between far groups mean little.",
   agreement: "Krippendorff's α: 1 when raters always agree, 0 when they agree as often as by chance.",
   msa: "Every protein lined up to the first by sequence (BLOSUM62, gaps allowed).",
+  component: "The best principal component of the model's embeddings: a dictionary made without training.",
+  random: "The best latent of a dictionary with random directions.",
+  shuffledParent: "The best latent of a dictionary whose language model was given shuffled weights or sequences.",
+  allPositive: "Saying yes to every residue: what one gets for nothing.",
   pareto: "Few active latents and little unexplained is best: lower left.",
 } as const;
 

@@ -28,8 +28,8 @@ export function hint(query: string, isStatic: boolean): { text: string; wrong: b
 
 const GROUP: Record<SearchHit["type"], string> = { latent: "Latents", concept: "Concepts", protein: "Proteins", sae: "Dictionaries" };
 
-export function SearchBox({ sae }: { sae: string | undefined }) {
-  const [query, setQuery] = useState("");
+export function SearchBox({ sae, initial = "" }: { sae: string | undefined; initial?: string }) {
+  const [query, setQuery] = useState(initial);
   const [late, setLate] = useState("");
   const [open, setOpen] = useState(false);
   const [at, setAt] = useState(-1);

@@ -1,6 +1,6 @@
 /** The bar above every page: where one is, the search box, light or dark, and the keys. */
 import { useState } from "react";
-import { Link, useLocation, useRoute } from "wouter";
+import { Link, useLocation, useRoute, useSearch } from "wouter";
 import { useCapabilities, useSae } from "../api/queries";
 import { unsegment } from "../lib/links";
 import { useKeys } from "../lib/keys";
@@ -26,6 +26,9 @@ export function TopBar() {
   const { mode, notes } = useCapabilities();
   const [keys, setKeys] = useState(false);
   const [location] = useLocation();
+  const search = useSearch();
+  // The first page has the box in its middle, unless it shows answers.
+  const asked = location === "/" ? (new URLSearchParams(search).get("q")?.trim() ?? "") : "";
   const [, params] = useRoute("/sae/:id/*?");
   const sae = useSae(params ? unsegment(params.id) : undefined);
   useKeys([{ key: "?", label: "Show these keys", run: () => setKeys((open) => !open) }]);
@@ -36,7 +39,7 @@ export function TopBar() {
         <Mark />
         <span>Protein latents</span>
       </Link>
-      <SearchBox sae={sae?.id} />
+      {(location !== "/" || asked) && <SearchBox key={asked} sae={sae?.id} initial={asked} />}
       <nav aria-label="Pages">
         <Link href="/" aria-current={location === "/" ? "page" : undefined}>Dictionaries</Link>
         <Link href="/concepts" aria-current={at("/concepts")}>Concepts</Link>

@@ -28,7 +28,8 @@ export interface StripListProps {
   hover: Hover | null;
   onView(change: { zoom?: number; centre?: number }): void;
   onHover(hover: Hover | null): void;
-  onSelect(accession: string): void;
+  /** Put a protein on the structure; without it nothing offers to. */
+  onSelect?(accession: string): void;
 }
 
 const NARROW = "(max-width: 620px)";

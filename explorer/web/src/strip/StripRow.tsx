@@ -28,7 +28,7 @@ export interface StripRowProps {
   selected: boolean;
   hover: number | null;
   onHover(hover: Hover | null, at?: { x: number; y: number }): void;
-  onSelect(accession: string): void;
+  onSelect?: ((accession: string) => void) | undefined;
   onDrag(columns: number): void;
 }
 
@@ -84,8 +84,8 @@ export const StripRow = memo(function StripRow(props: StripRowProps) {
       <div className="who" role="rowheader">
         <span className="line">
           <Link href={proteinHref(example.accession, props.sae)} title={`All latents of ${example.accession}`}>{example.accession}</Link>
-          {example.structure && (
-            <button type="button" className="in3d" aria-pressed={props.selected} title="Show on its structure" onClick={() => props.onSelect(example.accession)}>
+          {example.structure && props.onSelect && (
+            <button type="button" className="in3d" aria-pressed={props.selected} title="Show on its structure" onClick={() => props.onSelect?.(example.accession)}>
               3D
             </button>
           )}
@@ -108,7 +108,7 @@ export const StripRow = memo(function StripRow(props: StripRowProps) {
           drag.current = { x: e.clientX, moved: false };
         }}
         onPointerUp={() => {
-          if (drag.current && !drag.current.moved && example.structure) props.onSelect(example.accession);
+          if (drag.current && !drag.current.moved && example.structure) props.onSelect?.(example.accession);
           drag.current = null;
         }}
         onPointerCancel={() => (drag.current = null)}

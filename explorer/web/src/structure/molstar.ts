@@ -130,7 +130,7 @@ export class StructureView {
 
   background(rgb: Rgb): void {
     this.plugin.canvas3d?.setProps({
-      renderer: { backgroundColor: Color.fromRgb(...rgb), highlightColor: Color(0x0b9aa8), highlightStrength: 0.75 },
+      renderer: { backgroundColor: Color.fromRgb(...rgb), highlightColor: Color(0x0b9aa8), highlightStrength: 0.75, ambientIntensity: 0.7 },
       camera: { helper: { axes: { name: "off", params: {} } } },
       cameraFog: { name: "on", params: { intensity: 30 } },
     });

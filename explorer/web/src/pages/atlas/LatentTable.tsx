@@ -27,11 +27,11 @@ export function LatentTable({ sae, columns: c, chosen, sort, hover, onSort, onHo
   const columns = useMemo(() => [
     helper.accessor((j) => j, { id: "latent", header: "Latent", cell: ({ row }) => <Link href={latentHref(sae, row.original)}><span className="number">{row.original}</span> {c.label[row.original]}</Link> }),
     helper.accessor((j) => c.kind[j], { id: "kind", header: "Kind" }),
-    helper.accessor((j) => c.frequency[j], { id: "frequency", header: () => <Term of="frequency">Fires on</Term>, cell: (v) => percent(v.getValue()) }),
-    helper.accessor((j) => c.protein_frequency[j], { id: "proteins", header: () => <Term of="proteinFrequency">Proteins</Term>, cell: (v) => percent(v.getValue()) }),
-    helper.accessor((j) => c.max[j], { id: "max", header: () => <Term of="max">Max</Term>, cell: (v) => sig(v.getValue()) }),
-    helper.accessor((j) => c.concept[j] ?? undefined, { id: "concept", header: "Best concept", sortUndefined: "last", cell: (v) => conceptName(v.getValue() ?? "") }),
     helper.accessor((j) => c.f1[j] ?? undefined, { id: "f1", header: () => <Term of="f1">F1</Term>, sortUndefined: "last", cell: (v) => fixed(v.getValue()) }),
+    helper.accessor((j) => c.concept[j] ?? undefined, { id: "concept", header: "Best concept", sortUndefined: "last", cell: (v) => conceptName(v.getValue() ?? "") }),
+    helper.accessor((j) => c.frequency[j], { id: "frequency", header: () => <Term of="frequency">Fires on</Term>, cell: (v) => percent(v.getValue()) }),
+    helper.accessor((j) => c.max[j], { id: "max", header: () => <Term of="max">Max</Term>, cell: (v) => sig(v.getValue()) }),
+    helper.accessor((j) => c.protein_frequency[j], { id: "proteins", header: () => <Term of="proteinFrequency">Proteins</Term>, cell: (v) => percent(v.getValue()) }),
     helper.accessor((j) => (c.confirmed[j] ? 1 : 0), { id: "confirmed", header: () => <Term of="confirmed">Conf.</Term>, cell: (v) => v.getValue() ? <Icon name="check" size={13} /> : "" }),
   ], [c, sae]);
   const data = useMemo(() => [...chosen], [chosen]);

@@ -139,7 +139,7 @@ export class PointMap {
 
 /** Pixels across a point: fewer points and more zoom make them larger. */
 export function pointSize(n: number, zoom: number, side: number): number {
-  return Math.min(16, Math.max(2, ((0.36 * side) / Math.sqrt(n + 100)) * Math.sqrt(zoom)));
+  return Math.min(16, Math.max(2, ((0.5 * side) / Math.sqrt(n + 100)) * Math.sqrt(zoom)));
 }
 
 /** The point nearest to a pixel, among some, or −1 when none is within `reach` pixels. */

@@ -3,6 +3,7 @@ import { memo, useMemo } from "react";
 import { Link } from "wouter";
 import type { ConceptScore, Latent, Score } from "../../api/queries";
 import { conceptName } from "../../lib/concept";
+import { GLOSSARY } from "../../lib/glossary";
 import { count, fixed, sig } from "../../lib/format";
 import { conceptHref } from "../../lib/links";
 import { Chip, Empty, Panel, Term } from "../../ui/basics";
@@ -10,7 +11,8 @@ import { Icon } from "../../ui/icons";
 import { OUTCOMES, type Outcome } from "./groups";
 
 type Sort = "f1" | "precision" | "recall" | "n";
-const OUTCOME_NAME: Record<Outcome, string> = { true_positive: "hits", near_miss: "near misses", false_positive: "false hits" };
+const OUTCOME_TERM = { true_positive: "truePositive", near_miss: "nearMiss", false_positive: "falsePositive" } as const;
+const OUTCOME_NAME: Record<Outcome, string> = { true_positive: "hits", near_miss: "near", false_positive: "false" };
 
 function order(concepts: readonly ConceptScore[], sort: Sort): ConceptScore[] {
   const key = (c: ConceptScore) => (sort === "n" ? c.n_positive : (c.score[sort] ?? -1));
@@ -49,7 +51,6 @@ export const ConceptTable = memo(function ConceptTable({ latent, sort, chosen, o
                   <th scope="col">F1 with 95 % interval</th>
                   <th className="n" scope="col"><Term of="threshold">Threshold</Term></th>
                   {head("n", "Residues")}
-                  <th className="n" scope="col"><Term of="clusters">Families</Term></th>
                   <th className="n" scope="col"><Term of="q">q</Term></th>
                   <th scope="col"><span className="visually-hidden">Examples</span></th>
                 </tr>
@@ -66,14 +67,13 @@ export const ConceptTable = memo(function ConceptTable({ latent, sort, chosen, o
                     <td className="n"><b>{fixed(c.score.f1)}</b></td>
                     <td><Range score={c.score} neuron={c.neuron} shuffled={c.shuffled_labels} /></td>
                     <td className="n">{sig(c.threshold)}</td>
-                    <td className="n" title={`${count(c.n_called)} called; ${sig(100 * c.base_rate)} % of residues carry it`}>{count(c.n_positive)}</td>
-                    <td className="n">{count(c.n_clusters)}</td>
+                    <td className="n" title={`${count(c.n_called)} called; ${sig(100 * c.base_rate)} % of residues carry it, in ${count(c.n_clusters)} families`}>{count(c.n_positive)}</td>
                     <td className="n">{c.q === null ? "–" : c.q < 1e-3 ? "< 0.001" : fixed(c.q, 3)}</td>
-                    <td className="rowactions">
+                    <td className="rowactions"><span className="group-of">
                       {OUTCOMES.map((o) => (
-                        <button key={o} type="button" className="button small" onClick={(e) => { e.stopPropagation(); onShow(c.concept, o); }}>{OUTCOME_NAME[o]}</button>
+                        <button key={o} type="button" className="button small" title={GLOSSARY[OUTCOME_TERM[o]]} onClick={(e) => { e.stopPropagation(); onShow(c.concept, o); }}>{OUTCOME_NAME[o]}</button>
                       ))}
-                    </td>
+                    </span></td>
                   </tr>
                 ))}
               </tbody>

@@ -73,7 +73,7 @@ export function Tracks(props: TracksProps) {
           <button type="button" className="iconbutton" aria-label="Whole protein" aria-pressed={!props.zoom} onClick={() => props.onView(0, 0)}><Icon name="fit" size={14} /></button>
           <button type="button" className="iconbutton" aria-label="Right" disabled={!props.zoom} onClick={() => pan(seen / 2)}><Icon name="right" size={14} /></button>
         </div>
-        <div ref={measure}>
+        <div>
           <BrushAxis view={view} dark={dark} range={props.range} length={length} hover={hover} onRange={props.onRange} onHover={props.onHover} />
         </div>
       </div>
@@ -81,8 +81,9 @@ export function Tracks(props: TracksProps) {
         <small className="lanename">annotations</small>
         <Features view={view} dark={dark} sequence={protein.sequence} columns={columns} placed={placed} colours={colours} marks={marks} hover={hover} onHover={props.onHover} />
       </div>
-      {rows.length === 0 ? <Empty title="No latent here">None of the active latents passes the filters.</Empty> : (
-        <div className="striprows" ref={scroller} tabIndex={0} role="table" aria-label="Latents along the protein">
+      <div className="striprows" ref={scroller} tabIndex={0} role="table" aria-label="Latents along the protein">
+          <div className="striprow measure" aria-hidden="true"><div className="who" /><div className="strip" ref={measure} /></div>
+          {rows.length === 0 && <Empty title="No latent here">None of the active latents passes the filters.</Empty>}
           <div style={{ height: virtual.getTotalSize(), position: "relative" }} role="rowgroup">
             {virtual.getVirtualItems().map(({ index, start }) => {
               const row = rows[index]!;
@@ -93,8 +94,7 @@ export function Tracks(props: TracksProps) {
               );
             })}
           </div>
-        </div>
-      )}
+      </div>
       <p className="hoverline" role="status">
         {hover ? <><b>{protein.sequence[hover - 1]}{hover}</b> {inside.slice(0, 6).map((f) => conceptName(f.concept)).join(" · ") || "no annotation"}</> : "\u00a0"}
       </p>
@@ -164,7 +164,7 @@ function BrushAxis({ view, dark, range, length, hover, onRange, onHover }: { vie
 function Features(props: { view: View; dark: boolean; sequence: string; columns: Int32Array; placed: readonly Lane[]; colours: ReadonlyMap<string, string>; marks: readonly [number, number][]; hover: number | null; onHover(p: number | null): void }) {
   const { view, sequence, columns, placed, colours, marks, hover, dark } = props;
   const canvas = useRef<HTMLCanvasElement>(null);
-  const height = CELL + 3 + LANES * (LANE + 1);
+  const height = CELL + 4 + (1 + Math.max(-1, ...placed.map((l) => l.lane))) * (LANE + 1);
   const silent = useMemo(() => new Float32Array(sequence.length), [sequence]);
   useEffect(() => {
     if (!canvas.current || view.width < 10) return;

@@ -9,11 +9,14 @@ import { splitLabel } from "../../lib/label";
 import { Panel, useWidth } from "../../ui/basics";
 import { Logo } from "../../ui/Logo";
 
+const NAMED = new Set(["annotation", "concept", "amino acid", "amino-acid class"]);
+
 /** The best of each name: confirmed labels by precision, then kinds not yet shown by F1. */
 export function starts(columns: Columns, most: number): number[] {
   const name = (j: number) => splitLabel(columns.label[j]!)[0].replace(/\s*\(.*$/, "");
   const order = columns.label.map((_, j) => j).filter((j) => columns.frequency[j]! > 0);
-  const worth = (j: number) => (columns.confirmed[j] ? 1 : 0) + (columns.precision[j] ?? 0) + 0.3 * (columns.f1[j] ?? 0) - (columns.kind[j]!.startsWith("amino") ? 1.5 : 0);
+  const named = (j: number) => (NAMED.has(columns.label_source[j]!) ? 1 : /motif|every|stretch|terminus/.test(columns.label[j]!) ? 0.6 : 0);
+  const worth = (j: number) => named(j) + (columns.confirmed[j] ? 0.6 : 0) + 0.5 * (columns.precision[j] ?? 0) + 0.3 * (columns.f1[j] ?? 0);
   order.sort((a, b) => worth(b) - worth(a) || a - b);
   const seen = new Set<string>();
   const chosen: number[] = [];
@@ -47,7 +50,7 @@ function StartCard({ sae, j, columns }: { sae: string; j: number; columns: Colum
   return (
     <li>
       <Link href={latentHref(sae, j)} className="startcard">
-        <span className="name"><span className="number">{j}</span> {words}</span>
+        <span className="name"><span className="number">{j}</span> {words!.replace(/ \((?:precision|F1)[^)]*\)$/, "")}</span>
         <div ref={box} className="mini">{data?.logo && width > 20 && <Logo logo={data.logo} width={width} height={54} label={`Logo of latent ${j}`} />}</div>
         <small>{columns.kind[j]}{columns.precision[j] != null && ` · precision ${fixed(columns.precision[j])}`}</small>
       </Link>
