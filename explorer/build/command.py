@@ -50,17 +50,18 @@ def build(config: BuildConfig) -> Path:
             latents, inputs.rows, inputs.structured, inputs.annotated, config.tracks_gb * 1e9
         )
         _require_room(shop.folder, latents, order, config)
-        _build(shop, inputs, latents, order, plan)
+        make(shop, inputs, latents, order, plan)
     return config.out
 
 
-def _build(
+def make(
     shop: Workshop,
     inputs: BuildInputs,
     latents: LatentStore,
     order: ProteinOrder,
     plan: Mapping[str, object],
 ) -> None:
+    """Every step from the latents to the manifest."""
     keys = protein_keys(inputs.rows.proteins[i].id for i in order.stored.tolist())
     assemble_proteins(shop, write_proteins(shop, latents, inputs.rows, order))
     found = assemble_latents(shop, write_latents(shop, latents, inputs.rows, order, keys))

@@ -120,8 +120,6 @@ def open_workshop(folder: Path, plan: Mapping[str, Any]) -> Iterator[Workshop]:
             raise UserError(f"{folder}: another process is building it; wait until it is done")
         if not begun.exists():
             write_json_atomically(begun, plan)
-        for left_by_a_kill in folder.rglob("*.tmp"):
-            left_by_a_kill.unlink()
         yield shop
     finally:
         claims.close()

@@ -219,8 +219,10 @@ def test_threads_have_their_own_connection(config, whole):
     bundle.close()
 
 
-def test_opening_loads_no_framework():
-    code = "import explorer.bundle, sys; print(' '.join(sys.modules))"
+def test_opening_loads_no_framework(config, whole):
+    folder = config.out
+    opened = f"import sys, explorer.bundle as b; b.Bundle.open({str(folder)!r}).latents"
+    code = f"{opened}; print(' '.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert not loaded & {"torch", "jax", "pandas", "tensorstore", "saejax", "probes"}
