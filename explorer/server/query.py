@@ -76,12 +76,14 @@ def as_sequence(query: str) -> str | None:
 
 
 def match_expression(text: str) -> str | None:
-    """An FTS5 expression for all words of ``text``, each quoted and the last letters free.
+    """An FTS5 expression for all words of ``text``, each quoted, and free to go on.
 
     Quoted, no word is an operator or a column of FTS5. None without a letter or digit.
     """
     words = [word for word in text.split() if any(ch.isalnum() for ch in word)][:MAX_TOKENS]
-    return " ".join(_quoted(word) + "*" for word in words) if words else None
+    # one letter begins half of all words: it has to be a whole one
+    ends = ("*" if len(word) > 1 else "" for word in words)
+    return " ".join(map("".join, zip(map(_quoted, words), ends))) if words else None
 
 
 def concept_expression(text: str) -> str | None:
