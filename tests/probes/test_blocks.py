@@ -42,7 +42,7 @@ def fixture_reads(monkeypatch) -> list[int]:
     return entries
 
 
-def annotations(inputs: Inputs) -> tuple[pd.DataFrame, ...]:
+def every_latent(inputs: Inputs) -> tuple[pd.DataFrame, ...]:
     """Kinds, annotations and logos."""
     return latent_tables(inputs, pd.DataFrame())
 
@@ -52,7 +52,7 @@ def few_latents(inputs: Inputs) -> tuple[pd.DataFrame, ...]:
     return (sparse_probes(inputs),)
 
 
-@pytest.mark.parametrize("table", [annotations, precise_tables, few_latents])
+@pytest.mark.parametrize("table", [every_latent, precise_tables, few_latents])
 def test_no_read_is_larger_than_a_block(inputs, reads, monkeypatch, table):
     """Or than one latent; with blocks of 200 entries, nothing held, tables are the same."""
     whole = table(inputs)
