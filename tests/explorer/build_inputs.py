@@ -16,11 +16,11 @@ from saejax.architectures import ARCHITECTURES
 from saejax.checkpoint import RUN_FORMAT_VERSION, load_sae
 from saejax.latents import encode_store
 from saejax.model import Constants
-from saejax.sae_config import SAEConfig
+from saejax.sae_config import Architecture, SAEConfig
 from tests.probes.helpers import dssp_table, flat_file_record, write
 
 
-def run_of(folder, store, architecture="topk", d_sae=48, k=5, dead=3):
+def run_of(folder, store, architecture: Architecture = "topk", d_sae=48, k=5, dead=3):
     """A finished run of random weights, whose first latents never fire."""
     config = SAEConfig(16, d_sae, k, 8, architecture)
     sae = ARCHITECTURES[architecture](config, Constants(store.mean, store.scale), rngs=nnx.Rngs(0))

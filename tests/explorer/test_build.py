@@ -18,6 +18,7 @@ from explorer.build.hashing import protein_keys
 from explorer.build.neighbours import _shared, beyond_chance
 from explorer.bundle import Bundle
 from probes.annotations import Annotations
+from probes.data.frames import where
 from probes.data.rows import ProteinRows
 from probes.kinds.statistics import latent_kinds
 from saejax.checkpoint import load_sae
@@ -218,7 +219,7 @@ def test_neighbours(plain, run):
     np.fill_diagonal(lift, -np.inf)
     assert np.isfinite(lift).sum() > 100
     for j in range(bundle.d_sae):
-        mine = found[(found["latent"] == j) & (found["kind"] == "coactivation")]
+        mine = where(found, (found["latent"] == j) & (found["kind"] == "coactivation"))
         best = np.argsort(-lift[j], kind="stable")[:16]
         best = best[np.isfinite(lift[j, best])]
         assert mine["value"].to_numpy() == pytest.approx(lift[j, best])
@@ -227,7 +228,7 @@ def test_neighbours(plain, run):
             unit = decoder / np.linalg.norm(decoder, axis=1, keepdims=True)
             cosine = np.where(alive, unit @ unit[j], -np.inf)
             cosine[j] = -np.inf
-            mine = found[(found["latent"] == j) & (found["kind"] == "cosine")]
+            mine = where(found, (found["latent"] == j) & (found["kind"] == "cosine"))
             best = np.argsort(-cosine)[: 16 * alive[j]]
             assert mine["other"].tolist() == best.tolist()
             assert mine["value"].to_numpy() == pytest.approx(cosine[best], abs=1e-5)
@@ -271,7 +272,7 @@ def test_annotations(built, tiny_store, known):
         packed = np.unpackbits(bundle["defined"][row["concept"]])[: bundle.n_proteins]
         assert np.array_equal(packed.astype(bool), concept.defined[built.stored])
         assert row["n_positive"] is None
-    protein = bundle.first("SELECT * FROM proteins WHERE accession = 'p55'")
+    [protein] = bundle.rows("SELECT * FROM proteins WHERE accession = 'p55'")
     assert protein["description"] == "Protein p55 <b> (Homo sapiens)"
     assert protein["cluster"] == "c27"
     assert protein["part"] is None

@@ -12,6 +12,7 @@ from explorer.bundle import Bundle
 from extract.alphabet import AMINO_ACIDS
 from extract.errors import UserError
 from probes.config import ProbeConfig
+from probes.data.frames import where
 from probes.evaluate import probe_run
 from probes.report.tables import write_results
 from saejax.latent_store import LatentStore
@@ -64,15 +65,17 @@ def test_concepts_and_scores(bundle, probes):
                 value, wanted = scores[features][score], row[f"{features}_{score}"]
                 assert value == wanted or (value is None and np.isnan(wanted))
         assert scores["all_positive"]["f1"] == row["f1_all_positive"]
-    assert bundle.manifest["n_found"] == int((table["latent_found"] == True).sum())  # noqa: E712
-    assert bundle.manifest["n_f1_half"] == int((table["latent_f1"] > 0.5).sum()) > 0
+    assert bundle.manifest["n_found"] == sum(
+        value is True for value in table["latent_found"].tolist()
+    )
+    assert bundle.manifest["n_f1_half"] == sum(f1 > 0.5 for f1 in table["latent_f1"]) > 0
 
 
 def test_associations(bundle, probes):
     table = pd.read_parquet(probes / "associations.parquet").astype({"concept": str})
     names = {r["concept"]: r["name"] for r in bundle.rows("SELECT * FROM concepts")}
     found = pd.DataFrame([dict(r) for r in bundle.rows("SELECT * FROM associations")])
-    found["name"] = found["concept"].map(names)
+    found["name"] = [names[concept] for concept in found["concept"]]
     wanted = table[table["coef"] > 0].set_index(["feature", "concept"])
     for row in found.to_dict("records"):
         pair = wanted.loc[(row["latent"], row["name"])]
@@ -80,7 +83,7 @@ def test_associations(bundle, probes):
         assert row["n_called"] == pair["n_called_test"]
         assert np.isnan(pair["f1_test"]) or row["f1"] == pair["f1_test"]
     for j in range(0, bundle.d_sae, 7):
-        mine = table[(table["feature"] == j) & (table["coef"] > 0)]
+        mine = where(table, (table["feature"] == j) & (table["coef"] > 0))
         mine = mine.sort_values("f1_validation", ascending=False)["concept"].tolist()[:24]
         assert set(mine) <= set(found.loc[found["latent"] == j, "name"])
 
@@ -103,7 +106,7 @@ def test_columns_and_search(bundle, probes):
         others = {k[3:].replace("_", "-") for k in kind if k.startswith("is_") and kind[k]}
         flags = {f.replace(" ", "-") for f in row["flags"].split(", ") if f}
         assert flags == others - {row["kind"].replace(" ", "-")}
-    best = bundle.first("SELECT best FROM concepts WHERE name = 'W'")["best"]
+    [(best,)] = bundle.rows("SELECT best FROM concepts WHERE name = 'W'")
     words = "SELECT rowid FROM latent_search WHERE latent_search MATCH ?"
     assert best in {r[0] for r in bundle.rows(words, "concepts: W")}
 
@@ -121,7 +124,7 @@ def test_probes_without_annotations(config, probes, tmp_path):
     """Concepts and scores are there; where they are is not known."""
     bare = replace(config, dssp=None, swissprot=None, structures=None, neurons=False)
     bundle = Bundle.open(build(again(bare, tmp_path / "b", probes=probes)))
-    row = bundle.first("SELECT * FROM concepts WHERE name = 'helix'")
+    [row] = bundle.rows("SELECT * FROM concepts WHERE name = 'helix'")
     assert (row["kind"], row["level"], row["n_spans"]) == ("dssp", "residue", 0)
     assert not bundle["defined"][row["concept"]].any()
     assert row["n_positive"] > 0

@@ -203,14 +203,16 @@ def test_damaged_bundles(config, whole, tmp_path):
         Bundle.open(tmp_path / "none")
 
 
+def _count_proteins(bundle):
+    return bundle.index.execute("SELECT COUNT(*) FROM proteins").fetchone()[0]
+
+
 def test_threads_have_their_own_connection(config, whole):
     from concurrent.futures import ThreadPoolExecutor
 
     bundle = Bundle.open(config.out, verify=False)
     with ThreadPoolExecutor(4) as pool:
-        found = list(
-            pool.map(lambda _: bundle.first("SELECT COUNT(*) FROM proteins")[0], range(40))
-        )
+        found = [f.result() for f in [pool.submit(_count_proteins, bundle) for _ in range(40)]]
         connections = {id(c) for c in pool.map(lambda _: bundle.index, range(40))}
     assert found == [60] * 40
     assert id(bundle.index) not in connections

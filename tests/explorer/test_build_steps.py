@@ -33,6 +33,7 @@ def exact_jacobian(model, site, sequence):
         return model.logits_from(x_TD, tokens, site)[rows][:, model.amino_acid_tokens]
 
     whole = torch.autograd.functional.jacobian(own_logits, x)  # [residues, 20, tokens, d]
+    assert isinstance(whole, torch.Tensor)
     own = torch.stack([whole[r, :, row] for r, row in enumerate(rows.tolist())])
     return own.mean(dim=0).numpy()
 
