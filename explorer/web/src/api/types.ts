@@ -154,7 +154,7 @@ export interface paths {
         /**
          * Concept Examples
          * @description Proteins where the latent hits, wrongly calls or misses a concept. Hits and wrong calls
-         *     are sought in the 2,048 proteins with the latent's highest maxima, misses in 2,048 proteins
+         *     are sought in the 512 proteins with the latent's highest maxima, misses in 512 proteins
          *     with the concept; ``total`` counts among these.
          */
         get: operations["concept_examples_api_v1_saes__sae__latents__latent__concepts__concept__examples_get"];
@@ -691,6 +691,8 @@ export interface components {
             max: number;
             /** Argmax */
             argmax: number | null;
+            /** Focus */
+            focus: number | null;
             track: components["schemas"]["Track"];
             /** Features */
             features: components["schemas"]["Feature"][];
