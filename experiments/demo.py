@@ -145,20 +145,24 @@ def train_step(config: DemoConfig) -> Step:
     return Step("train the SAE", ["saejax.train", *flags], inputs, out / "run.json")
 
 
-def probe_step(config: DemoConfig) -> Step:
-    """Every latent against every concept."""
-    acts, run, out = config.out / "acts", config.out / "sae", config.out / "probes"
-    labels = {
+def labels(config: DemoConfig) -> list[str]:
+    """Flags of the bundled annotations."""
+    paths = {
         "--dssp": config.data / "pdb_dssp.tsv.gz",
         "--swissprot": config.data / "swissprot.dat.gz",
         "--clusters": config.data / "clusters.tsv",
         "--structures": config.data / "structures",
     }
+    return [word for flag, path in paths.items() for word in (flag, str(path))]
+
+
+def probe_step(config: DemoConfig) -> Step:
+    """Every latent against every concept."""
+    acts, run, out = config.out / "acts", config.out / "sae", config.out / "probes"
     flags = ["--run", str(run), "--activations", str(acts / "pdb"), str(acts / "swissprot")]
-    flags += [word for flag, path in labels.items() for word in (flag, str(path))]
-    flags += ["--out", str(out), "--min-positives", str(config.min_positives)]
+    flags += [*labels(config), "--out", str(out), "--min-positives", str(config.min_positives)]
     flags += ["--baselines", "neurons", "shuffled labels"]  # the others take minutes more
-    inputs = [run / "run.json", *(path for path in labels.values() if path.is_file())]
+    inputs = [run / "run.json", *(p for p in map(Path, labels(config)) if p.is_file())]
     return Step("what the latents know", ["probes", *flags], inputs, out / "summary.json")
 
 
@@ -207,6 +211,16 @@ def report_step(config: DemoConfig) -> Step:
     return Step("the report", ["experiments.report", *flags], inputs, out / "report.html")
 
 
+def bundle_step(config: DemoConfig) -> Step:
+    """What the explorer shows of this SAE."""
+    acts, run, probes = config.out / "acts", config.out / "sae", config.out / "probes"
+    flags = ["--run", str(run), "--probes", str(probes), "--out", str(config.out / "bundle")]
+    flags += ["--activations", str(acts / "pdb"), str(acts / "swissprot"), *labels(config)]
+    inputs = [run / "run.json", probes / "summary.json"]
+    command = ["explorer", "build", *flags]
+    return Step("the explorer's bundle", command, inputs, config.out / "bundle" / "manifest.json")
+
+
 def main() -> None:
     """Run every step, then say what was found and where it lies."""
     config = tyro.cli(DemoConfig, prog="python -m experiments.demo")
@@ -214,18 +228,23 @@ def main() -> None:
         raise UserError(f"{config.data}: no bundled data there; run from the repository's folder")
     config.out.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    runner = Runner(config.out, n_steps=8)
+    runner = Runner(config.out, n_steps=9)
     for step in extract_steps(config):
         runner.run(step)
     # each step is made when its turn comes: it reads what the ones before it wrote
-    for make in (train_step, probe_step, steer_amino_acids_step, steer_one_step, report_step):
+    for make in (
+        train_step, probe_step, steer_amino_acids_step, steer_one_step, report_step, bundle_step
+    ):  # fmt: skip
         runner.run(make(config))
     print((config.out / "findings.txt").read_text())
+    bundle = config.out / "bundle"
+    ours = config.out == DemoConfig.out
+    explore = "make explore" if ours else f"python -m explorer serve {bundle} --open"
     print(
-        f"Done in {(time.monotonic() - start) / 60:.1f} minutes. Open the report in a browser:\n\n"
-        f"    {(config.out / 'report.html').resolve()}\n\n"
-        f"SAE: {config.out / 'sae'} (saejax.load_sae), tables: {config.out / 'probes'}.\n"
-        "The interactive explorer is not built yet; the report stands in for it."
+        f"Done in {(time.monotonic() - start) / 60:.1f} minutes. Open the explorer:\n\n"
+        f"    {explore}\n\n"
+        f"or the report: {(config.out / 'report.html').resolve()}\n"
+        f"SAE: {config.out / 'sae'} (saejax.load_sae), tables: {config.out / 'probes'}."
     )
 
 

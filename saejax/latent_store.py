@@ -177,6 +177,14 @@ class LatentStore:
         """(rows, values) where a latent fires, rows ascending."""
         return self.columns(latent, latent + 1).column(0)
 
+    def row_pointers(self, start: int, stop: int) -> Int[np.ndarray, " rows"]:
+        """Entries before each of the rows ``[start, stop)``; row ``n_rows`` is the end: int64."""
+        if not 0 <= start <= stop <= self.n_rows + 1:
+            raise UserError(
+                f"pointers {start} to {stop} are out of range: {self.folder} has {self.n_rows} rows"
+            )
+        return self._read("rows/indptr", start, stop)
+
     def row_block(self, start: int, stop: int) -> LatentRows:
         """The entries of rows ``[start, stop)``; their ``indptr`` starts at 0."""
         if not 0 <= start <= stop <= self.n_rows:

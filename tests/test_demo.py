@@ -58,9 +58,9 @@ def demo(tmp_path_factory, small_data):
 def test_it_prints_what_it_found_and_where(demo):
     out, done = demo
     headings = ("Amino-acid identity:", "What single latents do not do:", "Steering:")
-    for words in (*headings, str(out / "report.html")):
+    for words in (*headings, str(out / "report.html"), f"explorer serve {out / 'bundle'}"):
         assert words in done.stdout
-    assert "[8/8] the report" in done.stderr
+    assert "[9/9] the explorer's bundle" in done.stderr
 
 
 def test_it_learned_something(demo):
@@ -77,7 +77,7 @@ def test_run_again_reuses_what_is_done(demo, small_data):
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
     done = run_demo(out, small_data)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stderr.count("already done") == 8
+    assert done.stderr.count("already done") == 9
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()} == before
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +24,9 @@ MIN_SEPARATION = 6
 ALPHAFOLD_NAME = re.compile(r"AF-(?P<id>[A-Z0-9]+)-F1-model_v\d+")
 """Files of the AlphaFold database; their id is the UniProt accession."""
 
+BACKBONE = ("N", "CA", "C", "O")
+"""Atoms of :func:`read_backbone`."""
+
 Structures = Mapping[int, Shaped[np.ndarray, "length 3"]]
 """Cβ coordinates in Å by protein index, NaN where unknown."""
 
@@ -41,11 +44,18 @@ class Contacts(NamedTuple):
     """The same, times how much more than others its pairs of amino acids touch."""
 
 
-def read_structures(folder: Path, rows: ProteinRows) -> dict[int, np.ndarray]:
-    """Cβ coordinates of every protein with a file ``<id>.pdb[.gz]`` or ``<id>.cif[.gz]``.
+def read_structures(
+    folder: Path, rows: ProteinRows, read: Callable[[Path, str], np.ndarray] | None = None
+) -> dict[int, np.ndarray]:
+    """Coordinates of every protein with a file ``<id>.pdb[.gz]`` or ``<id>.cif[.gz]``.
 
     Also AlphaFold database names. Files of other proteins are left alone, and residues behind the
     end of a cropped one are dropped. Where residues lie: ``probes/sources/structure_files.py``.
+
+    Args:
+        folder: with the files.
+        rows: the proteins.
+        read: what is kept of a file, given the protein's sequence; by default :func:`read_cb`.
 
     Raises:
         UserError: no such folder, a file that does not fit, or none of any protein.
@@ -68,7 +78,7 @@ def read_structures(folder: Path, rows: ProteinRows) -> dict[int, np.ndarray]:
                 f"{path}: there is another file for {rows.proteins[protein].id} in the folder; "
                 "keep one of them"
             )
-        structures[protein] = read_cb(path, rows.proteins[protein].sequence)
+        structures[protein] = (read or read_cb)(path, rows.proteins[protein].sequence)
     if not structures:
         raise UserError(
             f"{folder}: none of its {n_files} structures is named after a protein of the "
@@ -86,7 +96,31 @@ def read_cb(path: Path, sequence: str) -> Float[np.ndarray, "length 3"]:
     Raises:
         UserError: the file can't be read, holds several chains or another sequence.
     """
-    coordinates = np.full((len(sequence), 3), np.nan, dtype=np.float32)
+    return _read_residues(path, sequence, (3,), cb_of)
+
+
+def read_backbone(path: Path, sequence: str) -> Float[np.ndarray, "length 4 3"]:
+    """Coordinates of N, Cα, C and O of one chain, NaN where unknown.
+
+    Raises:
+        UserError: as :func:`read_cb`.
+    """
+    unknown = np.full(3, np.nan, np.float32)
+
+    def atoms_of(atoms: Mapping[str, np.ndarray]) -> np.ndarray:
+        return np.stack([atoms.get(name, unknown) for name in BACKBONE])
+
+    return _read_residues(path, sequence, (len(BACKBONE), 3), atoms_of)
+
+
+def _read_residues(
+    path: Path,
+    sequence: str,
+    shape: tuple[int, ...],
+    of: Callable[[Mapping[str, np.ndarray]], np.ndarray],
+) -> np.ndarray:
+    """What ``of`` makes of each residue's atoms, NaN where a residue is missing."""
+    coordinates = np.full((len(sequence), *shape), np.nan, dtype=np.float32)
     for residue in residues(path, sequence):
         at = residue.position
         if at >= len(sequence):
@@ -96,7 +130,7 @@ def read_cb(path: Path, sequence: str) -> Float[np.ndarray, "length 3"]:
                 f"{path}: residue {residue.words} is {residue.letter}, but position {at + 1} of "
                 f"{stem(path)} is {sequence[at]}; give the structure of that sequence"
             )
-        coordinates[at] = cb_of(residue.atoms)
+        coordinates[at] = of(residue.atoms)
     if np.isnan(coordinates).all():
         raise UserError(f"{path}: holds no residue of the protein; check the file")
     return coordinates

@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from probes.data.concepts import Concept
 from probes.data.features import Features
-from probes.data.part_columns import dense_column
+from probes.fit.part_columns import dense_column
 from probes.fit.scores import restrict
 
 CALIBRATION_BINS = 10

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from probes.data.part_columns import Columns
+from probes.fit.part_columns import Columns
 from probes.fit.scores import column_sums
 from saejax.latents import LatentColumns
 

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from sklearn.linear_model import LogisticRegression
 
 from probes.data.firing import latent_of_entries
-from probes.data.part_columns import PartColumns, dense_column
+from probes.fit.part_columns import PartColumns, dense_column
 
 MAX_ITERATIONS = 25
 STEP_TOLERANCE = 1e-3

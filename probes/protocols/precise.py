@@ -19,8 +19,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from probes.data.firing import BLOCK_LATENTS, block_bounds
-from probes.data.part_columns import PartColumns
 from probes.data.rows import OTHER_RESIDUE
+from probes.fit.part_columns import PartColumns
 from probes.protocols.composition import concept_given_residue, neighbour_rates
 from saejax.latents import LatentColumns
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from tqdm import tqdm
 
 from probes.data.concepts import IDENTITY
-from probes.data.part_columns import PartColumns
+from probes.fit.part_columns import PartColumns
 from probes.inputs import Inputs, groups
 from probes.protocols.composition import concept_given_residue, mean_rate, neighbourhoods
 from probes.protocols.coverage import MIN_PRECISION, Cover, cover, eligible

@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score
 from tqdm import tqdm
 
 from probes.data.concepts import IDENTITY
-from probes.data.part_columns import PartColumns, dense_column
+from probes.fit.part_columns import PartColumns, dense_column
 from probes.fit.scores import auroc
 from probes.inputs import Inputs, groups
 from probes.protocols.multi import choose_latents, probe_scores

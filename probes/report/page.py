@@ -53,7 +53,7 @@ KIND_WORDS = {
 }
 """What each kind of latent does, in a line; the first that holds is its kind."""
 SOURCES = {"amino acid": "amino acid", "amino-acid class": "class of amino acids",
-           "dssp": "secondary structure (DSSP)", "uniprot": "UniProtKB feature",
+           "dssp": "DSSP", "uniprot": "UniProtKB",
            "own": "your label", "protein": "of the whole protein"}  # fmt: skip
 """What kinds of concepts are called on the page."""
 

@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -74,6 +75,25 @@ def found_bars(found: pd.DataFrame) -> str:
     return to_svg(figure, "Concepts found by protocol and set of features")
 
 
+def _apart(names: list[str], xy: Float[np.ndarray, "names 2"]) -> list[float]:
+    """By how many points to lift each name beside its dot, so that it stands on no other.
+
+    Of axes from 0 to 1 that are 370 points wide and high; more than five on a heap stay there.
+    """
+    line, letter, side = 8.0, 4.1, 370.0
+    taken: list[tuple[float, float, float]] = []
+    lifted = [0.0] * len(names)
+    for i in np.argsort(xy[:, 1], kind="stable").tolist():
+        x, y, width = side * xy[i, 0], side * xy[i, 1], letter * len(names[i])
+        while lifted[i] < 5 * line and any(
+            x < right and left < x + width and abs(y + lifted[i] - at) < line
+            for left, right, at in taken
+        ):
+            lifted[i] += line / 2
+        taken.append((x, x + width, y + lifted[i]))
+    return lifted
+
+
 def f1_scatter(table: pd.DataFrame) -> str:
     """Best latent against best raw neuron, one dot for each concept."""
     figure, axes = canvas(6.2, 5.6)
@@ -87,12 +107,12 @@ def f1_scatter(table: pd.DataFrame) -> str:
             rows["neuron_f1"], rows["latent_f1"], yerr=spread, fmt="o", markersize=4,
             color=colour, ecolor=colour, elinewidth=0.6, alpha=0.8, label=str(kind),
         )  # fmt: skip
-    for name, x, y, kind in zip(
-        table["concept"], table["neuron_f1"], table["latent_f1"], table["kind"], strict=True
-    ):
-        if kind != "amino acid" or len(table) < 30:
-            axes.annotate(str(name)[:24], (x, y), fontsize=6.5, xytext=(4, 2),
-                          textcoords="offset points", color="#1c2430")  # fmt: skip
+    named = where(table, (table["kind"] != "amino acid") | (len(table) < 30))
+    names = [str(name)[:24] for name in named["concept"]]
+    xy = named[["neuron_f1", "latent_f1"]].to_numpy(dtype=float)
+    for name, at, lifted in zip(names, xy.tolist(), _apart(names, xy), strict=True):
+        axes.annotate(name, at, fontsize=6.5, xytext=(4, 2 + lifted), textcoords="offset points",
+                      color="#1c2430")  # fmt: skip
     axes.set(xlabel="F1 of the best raw neuron", ylabel="F1 of the best latent (95 % interval)",
              xlim=(0, 1.02), ylim=(0, 1.02))  # fmt: skip
     axes.legend(frameon=False, fontsize=8, loc="lower right")

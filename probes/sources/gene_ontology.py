@@ -3,6 +3,8 @@
 A term's *ancestors* are all that ``is_a`` and ``part_of`` lead to (the "true path rule" of GO:
 what has the term has them); other relations, such as ``regulates``, do not carry over. They may
 lead from one of GO's three branches into another, as a function that is part of a process.
+An obsolete term counts as the one that replaced it (``replaced_by``, one at most); where none did,
+it is no term any more. One that it says to ``consider`` need not be true.
 Source: geneontology.org/docs/ontology-relations, and the OBO 1.4 format.
 """
 
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -18,7 +21,8 @@ from extract.files import open_text
 
 REMEDY = "give the Gene Ontology's go-basic.obo"
 
-_TAG = re.compile(r"(id|alt_id|is_a|relationship): +(?:(part_of) +)?(GO:\d{7})\b")
+_TAG = re.compile(r"(id|alt_id|is_a|replaced_by|relationship): +(?:(part_of) +)?(GO:\d{7})\b")
+_OBSOLETE = re.compile(r"is_obsolete: +true\b")
 _SHOWN = 6
 """Terms of a cycle that an error names."""
 
@@ -39,27 +43,11 @@ class GeneOntology:
             UserError: no such file, no GO term in it, a term that occurs twice, a parent that the
                 file does not have, or terms that imply each other in a circle.
         """
-        parents: dict[str, set[str]] = {}
-        primary: dict[str, str] = {}
-        line_of: dict[tuple[str, str], int] = {}
-        term = ""
-        for number, tag, go in _tags(path):
-            if tag == "id":
-                if go in parents:
-                    raise UserError(
-                        f"{path}: line {number}: {go} occurs twice; {REMEDY} as it was published"
-                    )
-                term = go
-                parents[term] = set()
-            elif tag == "alt_id":
-                primary[go] = term
-            else:
-                line_of.setdefault((term, go), number)
-                parents[term].add(go)
-        if not parents:
-            raise UserError(f"{path}: holds no GO term; {REMEDY}")
-        primary = {old: new for old, new in primary.items() if old not in parents}
-        for (term, parent), number in line_of.items():
+        read = _Stanzas.of(path)
+        parents, primary = read.parents, read.primary()
+        for term in read.obsolete:
+            del parents[term]
+        for (term, parent), number in read.line_of.items():
             if parent not in parents and parent not in primary:
                 raise UserError(
                     f"{path}: line {number}: {term} lies below {parent}, which the file does not "
@@ -70,7 +58,7 @@ class GeneOntology:
         return cls(parents, primary)
 
     def unknown(self, terms: Iterable[str]) -> list[str]:
-        """Terms that the ontology does not have, neither as present nor as former ids."""
+        """Terms that the ontology does not have, or no longer, and that none has replaced."""
         return [t for t in terms if t not in self._parents and t not in self._primary]
 
     def with_ancestors(self, terms: Iterable[str]) -> set[str]:
@@ -92,8 +80,62 @@ class GeneOntology:
         return self._ancestors[term]
 
 
+@dataclass
+class _Stanzas:
+    """What the file says of its terms, obsolete ones among them."""
+
+    parents: dict[str, set[str]] = field(default_factory=dict)
+    former: dict[str, str] = field(default_factory=dict)
+    """Term of each other id."""
+    replaced: dict[str, str] = field(default_factory=dict)
+    obsolete: set[str] = field(default_factory=set)
+    line_of: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Where each (term, parent) stands."""
+
+    @classmethod
+    def of(cls, path: Path) -> _Stanzas:
+        """Gather them."""
+        found, term = cls(), ""
+        for number, tag, go in _tags(path):
+            if tag == "id":
+                if go in found.parents:
+                    raise UserError(
+                        f"{path}: line {number}: {go} occurs twice; {REMEDY} as it was published"
+                    )
+                term = go
+                found.parents[term] = set()
+            elif tag == "alt_id":
+                found.former[go] = term
+            elif tag == "replaced_by":
+                found.replaced[term] = go
+            elif tag == "obsolete":
+                found.obsolete.add(term)
+            else:
+                found.line_of.setdefault((term, go), number)
+                found.parents[term].add(go)
+        if not found.parents:
+            raise UserError(f"{path}: holds no GO term; {REMEDY}")
+        return found
+
+    def primary(self) -> dict[str, str]:
+        """The present id of each former one; those that lead to no present term are left out."""
+        there = self.parents.keys() - self.obsolete
+        leads = {old: new for old, new in self.former.items() if old not in self.parents}
+        leads |= {old: new for old, new in self.replaced.items() if old in self.obsolete}
+        found = {}
+        for old, new in leads.items():
+            passed = {old}
+            while new in leads and new not in passed:  # a replacement may have been replaced
+                passed.add(new)
+                new = leads[new]
+            if new in there:
+                found[old] = new
+        return found
+
+
 def _tags(path: Path) -> Iterator[tuple[int, str, str]]:
-    """(line, ``id``, ``alt_id`` or ``parent``, GO id) in the stanzas of terms."""
+    """(line, what, GO id) in the stanzas of terms: ``id``, ``alt_id``, ``replaced_by``, ``parent``,
+    or ``obsolete``."""
     in_term = has_id = False
     with open_text(path) as text:
         for number, line in enumerate(text, start=1):
@@ -102,6 +144,8 @@ def _tags(path: Path) -> Iterator[tuple[int, str, str]]:
             elif line.startswith("id:"):
                 in_term &= "GO:" in line  # go-plus.obo has terms of other ontologies, too
             match = _TAG.match(line) if in_term else None
+            if in_term and has_id and _OBSOLETE.match(line):
+                yield number, "obsolete", ""
             if match is None:
                 continue
             tag, part_of, go = match.groups()

@@ -110,8 +110,9 @@ class SourceReport:
             log.warning("%s: %d features at uncertain positions excluded",
                         path, sum(self.uncertain.values()))  # fmt: skip
         if self.unknown_go:
-            log.warning("%s: GO terms not in the ontology, used without ancestors: %d (%s); "
-                        "a newer go-basic.obo may have them", path, len(self.unknown_go),
+            log.warning("%s: GO terms not in the ontology, or obsolete there, used without "
+                        "ancestors: %d (%s); a go-basic.obo of the same year may have them", path,
+                        len(self.unknown_go),
                         ", ".join(sorted(self.unknown_go)[:N_EXAMPLES]))  # fmt: skip
         if self.n_without_sequence:
             log.warning("%s: %d records without a sequence left out", path, self.n_without_sequence)

@@ -116,7 +116,7 @@ def _of_mmcif(path: Path, sequence: str) -> Iterator[Residue]:
     entity = structure.get_entity_of(polymer)
     whole = list(entity.full_sequence) if entity is not None else []
     labelled = all(residue.label_seq is not None for residue in polymer)
-    shift = _shift(path, whole, sequence) if whole and labelled else 0
+    shift = _shift(path, whole or _by_label(polymer), sequence) if labelled else 0
     for residue in polymer.first_conformer():
         words = f"{residue.name} {residue.seqid}"
         position = (residue.label_seq if labelled else residue.seqid.num) - 1 + shift
@@ -127,6 +127,18 @@ def _of_mmcif(path: Path, sequence: str) -> Iterator[Residue]:
             )
         if position >= 0:  # else of a tag
             yield Residue(words, position, _letter(residue.name), _atoms(residue))
+
+
+def _by_label(polymer: Any) -> list[str]:
+    """Residues with coordinates, each at its place, of a file that tells nothing of the others.
+
+    Programs that write what they refined or drew number residues 1, 2, … from the first that is
+    there; where some in between are missing, the sequence does not fit and the file is refused.
+    """
+    whole = ["UNK"] * max(residue.label_seq for residue in polymer)
+    for residue in polymer.first_conformer():
+        whole[residue.label_seq - 1] = residue.name
+    return whole
 
 
 def _read_mmcif(path: Path) -> Any:

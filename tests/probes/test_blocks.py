@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from probes.config import ProbeConfig
-from probes.data.part_columns import PartColumns
+from probes.fit.part_columns import PartColumns
 from probes.inputs import Inputs
 from probes.protocols.precise_tables import precise_tables
 from probes.protocols.sparse_probes import sparse_probes
@@ -42,7 +42,7 @@ def fixture_reads(monkeypatch) -> list[int]:
     return entries
 
 
-def annotations(inputs: Inputs) -> tuple[pd.DataFrame, ...]:
+def every_latent(inputs: Inputs) -> tuple[pd.DataFrame, ...]:
     """Kinds, annotations and logos."""
     return latent_tables(inputs, pd.DataFrame())
 
@@ -52,14 +52,14 @@ def few_latents(inputs: Inputs) -> tuple[pd.DataFrame, ...]:
     return (sparse_probes(inputs),)
 
 
-@pytest.mark.parametrize("table", [annotations, precise_tables, few_latents])
+@pytest.mark.parametrize("table", [every_latent, precise_tables, few_latents])
 def test_no_read_is_larger_than_a_block(inputs, reads, monkeypatch, table):
     """Or than one latent; with blocks of 200 entries, nothing held, tables are the same."""
     whole = table(inputs)
     assert max(reads) == inputs.latents.n_entries  # all fit in a block of the usual size
     reads.clear()
     monkeypatch.setattr("probes.data.firing.BLOCK_ENTRIES", BLOCK)
-    monkeypatch.setattr("probes.data.part_columns.HELD_BYTES", 0)
+    monkeypatch.setattr("probes.fit.part_columns.HELD_BYTES", 0)
     for found, expected in zip(table(inputs), whole, strict=True):
         assert len(expected)
         pd.testing.assert_frame_equal(found, expected, rtol=1e-12, atol=1e-12)

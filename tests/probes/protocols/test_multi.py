@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from probes.data.part_columns import PartColumns
+from probes.fit.part_columns import PartColumns
 from probes.fit.scores import auroc
 from probes.protocols.multi import choose_latents, probe_scores
 from tests.probes.helpers import columns_of

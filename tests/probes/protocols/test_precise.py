@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from probes.data.part_columns import PartColumns
+from probes.fit.part_columns import PartColumns
 from probes.protocols.composition import concept_given_residue, neighbourhoods
 from probes.protocols.precise import Part, PreciseLatents, firing
 from tests.probes.helpers import columns_of

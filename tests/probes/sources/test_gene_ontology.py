@@ -43,7 +43,27 @@ def test_ancestors_by_is_a_and_part_of(tmp_path):
     assert ontology.with_ancestors(go(4)) == go(4, 3)
     assert ontology.with_ancestors(go(99, 6)) == go(16020, 3, 6)
     assert ontology.with_ancestors(go(777)) == go(777)
-    assert ontology.unknown(sorted(go(99, 777, 6))) == ["GO:0000777"]
+    assert ontology.unknown(sorted(go(99, 777, 5524))) == ["GO:0000777"]
+
+
+def test_obsolete_terms_are_what_replaced_them(tmp_path):
+    """Or, if nothing did, no terms any more: not silently terms without ancestors. Their old ids go
+    where they go."""
+    retired = OBO + "".join([
+        term(10, "is_obsolete: true", "replaced_by: GO:0000002"),
+        term(11, "alt_id: GO:0000098", "is_obsolete: true", "replaced_by: GO:0000010"),
+        term(12, "is_obsolete: true", "replaced_by: GO:0000006"),
+        term(13, "is_obsolete: true", "replaced_by: GO:0000014"),
+        term(14, "is_obsolete: true", "replaced_by: GO:0000013"),
+        term(15, "is_a: GO:0000002", "is_obsolete: false"),
+    ])  # fmt: skip
+    ontology = GeneOntology.read(write(tmp_path / "go.obo", retired))
+    for old in (10, 11, 98):
+        assert ontology.with_ancestors(go(old)) == go(2, 1)
+    assert ontology.with_ancestors(go(15)) == go(15, 2, 1)
+    lost = sorted(go(6, 12, 13, 14))
+    assert ontology.unknown([*lost, *go(10)]) == lost
+    assert ontology.with_ancestors(lost) == set(lost)
 
 
 def test_random_ontologies_against_powers_of_their_matrix(tmp_path):

@@ -136,6 +136,22 @@ def test_without_the_whole_sequence_numbers_count(tmp_path):
         read_cb(write_cif(tmp_path / "p.cif", structure), SEQUENCE)
 
 
+def test_numbered_from_the_first_residue_that_is_there(tmp_path):
+    """As programs for drawing and refinement write: 1, 2, … whatever came before, no sequence."""
+    structure = model_of(missing=range(12), author=-2)
+    for entity in structure.entities:
+        entity.full_sequence = []
+    for k, residue in enumerate(structure[0][0], start=1):
+        residue.label_seq = k
+    path = write_cif(tmp_path / "p.cif", structure)
+    same_as_pdb(read_cb(path, SEQUENCE), range(12))
+    del structure[0][0][20:23]
+    for k, residue in enumerate(structure[0][0], start=1):
+        residue.label_seq = k
+    with pytest.raises(UserError, match="neither holds nor lies in that of p"):
+        read_cb(write_cif(path, structure), SEQUENCE)
+
+
 def test_a_folder_of_both(tmp_path):
     rows = make_rows(**{NAME: SEQUENCE, "P12345": SEQUENCE, "other": "ACD"})
     write_cif(tmp_path / "AF-P12345-F1-model_v6.cif.gz", model_of())

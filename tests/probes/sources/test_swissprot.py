@@ -3,7 +3,7 @@
 import gzip
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extract.errors import UserError
@@ -27,6 +27,7 @@ def test_positions_are_one_based_and_inclusive(tmp_path):
     assert (report.n_matched, report.n_features) == (1, 2)
 
 
+@settings(deadline=None)  # a file is written, which may wait
 @given(st.integers(1, 10), st.integers(0, 9))
 def test_any_span(tmp_path_factory, start, more):
     end = min(10, start + more)

@@ -1,0 +1,1 @@
+"""``python -m explorer build``: a run, its activations and its probes in, a bundle out."""

@@ -1,0 +1,1 @@
+"""The explorer's server: bundles in, JSON out. Loads neither torch, jax nor pandas."""

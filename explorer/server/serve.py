@@ -1,0 +1,122 @@
+"""``python -m explorer serve``: bundles in a browser."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import webbrowser
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from extract.errors import UserError
+
+if TYPE_CHECKING:
+    from explorer.server.library import Library
+
+log = logging.getLogger(__name__)
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """Show bundles in a browser. Nothing leaves this machine."""
+
+    bundles: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Bundles of ``python -m explorer build``, or folders of them."""
+    port: int = 8000
+    """Port; 0 takes a free one."""
+    host: str = "127.0.0.1"
+    """Address to listen at. 0.0.0.0 lets the whole network read, and write notes."""
+    notes: Path = Path("notes.sqlite")
+    """File of notes, lists and ratings; made if it is not there."""
+    read_only: bool = False
+    """Keep no notes."""
+    open: bool = False
+    """Open the start page in the browser."""
+    allow_host: tuple[str, ...] = ()
+    """Further names by which browsers may call this server, such as that of a proxy."""
+    check: bool = True
+    """Compare every file with its checksum first (some seconds per 10 GB)."""
+
+    def __post_init__(self) -> None:
+        """A port is a number of 16 bits."""
+        if not 0 <= self.port < 65_536:
+            raise UserError(f"--port {self.port}: ports are 0 to 65535; try 8000")
+
+
+def serve(config: ServeConfig) -> None:
+    """Serve until Ctrl-C.
+
+    Raises:
+        UserError: a bundle that is refused, a file of notes that can't be written, a port in use.
+    """
+    import uvicorn
+
+    from explorer.server.app import create_app
+    from explorer.server.database import Database
+    from explorer.server.library import open_bundles
+
+    library = open_bundles(config.bundles, verify=config.check)
+    listening = _listen(config)
+    database = None if config.read_only else Database(config.notes)
+    names = {*_LOOPBACK, "[::1]", config.host, socket.gethostname(), *config.allow_host}
+    app = create_app(library, database, hosts=names)
+    settings = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
+        timeout_graceful_shutdown=3, timeout_keep_alive=30,
+    )  # fmt: skip
+
+    class Server(uvicorn.Server):
+        """Says where it is once it listens."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets=sockets)
+            _announce(config, library, listening)
+
+    try:
+        Server(settings).run(sockets=[listening])
+    except KeyboardInterrupt:
+        log.info("stopped")
+    finally:
+        if database is not None:
+            database.close()
+
+
+def _listen(config: ServeConfig) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((config.host, config.port), family=family, backlog=1024)
+    except (OSError, UnicodeError) as error:
+        raise UserError(
+            f"can't listen at {config.host} port {config.port} ({error}); "
+            "another server may run there: give another --port, such as --port 0"
+        ) from None
+
+
+def _announce(config: ServeConfig, library: Library, listening: socket.socket) -> None:
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    if host in ("0.0.0.0", "::"):
+        shown = socket.gethostname()
+    url = f"http://{shown}:{port}/"
+    ids = [source.id for source in library]
+    notes = "read-only" if config.read_only else f"notes in {config.notes}"
+    log.info("%s (%s) at %s; Ctrl-C stops", ", ".join(ids), notes, url)
+    if host not in _LOOPBACK and not config.read_only:
+        log.info("anyone who reaches this machine can write notes; --read-only prevents it")
+    if config.open:
+        webbrowser.open(url)
+
+
+def openapi() -> str:
+    """The OpenAPI of the server as JSON, from which the pages' types are made."""
+    import json
+
+    from explorer.server.app import create_app
+    from explorer.server.library import Library
+
+    return json.dumps(create_app(Library([])).openapi(), indent=1)
