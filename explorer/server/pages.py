@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.responses import FileResponse
 
 DIST = Path(__file__).parents[1] / "web" / "dist"
-REMEDY = "cd explorer/web && npm ci && npm run build"
+REMEDY = "cd explorer/web && npm install --no-save && npm run build"
 
 _FOREVER = "public, max-age=31536000, immutable"
 _HASHED = re.compile(r"-[A-Za-z0-9_-]{8,}\.\w+$")

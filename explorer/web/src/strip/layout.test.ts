@@ -4,7 +4,7 @@ import { anchorOf, conceptColours, dense, fitZoom, lanes, lay, residueAt, tickSt
 
 const feature = (concept: string, start: number, end: number): Feature => ({ concept, kind: "t", start, end });
 const example = (over: Partial<Example>): Example => ({
-  accession: "P", description: "", sequence: "MKTAYIAKQR", structure: false, max: 2, argmax: 5, part: null,
+  accession: "P", description: "", sequence: "MKTAYIAKQR", structure: false, max: 2, argmax: 5, focus: null, part: null,
   track: { positions: [3, 5], values: [1, 2] }, features: [], ...over,
 });
 
