@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 from extract.alphabet import LEGAL_RESIDUES
 from extract.errors import UserError
@@ -61,7 +62,22 @@ def read_records(path: Path, *, digest: object = None) -> Iterator[FastaRecord]:
     Raises:
         UserError: naming the file, the record, the rule and the remedy.
     """
-    for number, (header, sequence) in enumerate(_raw_records(path, digest), start=1):
+    with open_text(path, errors="replace", digest=digest) as text:
+        for record, _ in _records(text, str(path)):
+            yield record
+
+
+def parse_fasta(text: str, name: str) -> Iterator[tuple[FastaRecord, str]]:
+    """Records of a FASTA text and their headers, as :func:`read_records` reads them from a file.
+
+    Raises:
+        UserError: naming the text, the record, the rule and the remedy.
+    """
+    yield from _records(io.StringIO(text), name)
+
+
+def _records(text: TextIO, path: str) -> Iterator[tuple[FastaRecord, str]]:
+    for number, (header, sequence) in enumerate(_raw_records(text, path), start=1):
         words = header.split(maxsplit=1)
         if not words:
             raise UserError(f"{path}: record {number} has no id after '>'; give it one")
@@ -72,7 +88,8 @@ def read_records(path: Path, *, digest: object = None) -> Iterator[FastaRecord]:
                 f"{path}: record {number}: its id {name[:40]!r} has control characters or more "
                 f"than {MAX_ID_LENGTH} letters; shorten or clean it"
             )
-        yield FastaRecord(number, name, sequence.removesuffix("*"), sequence.endswith("*"))
+        had_stop = sequence.endswith("*")
+        yield FastaRecord(number, name, sequence.removesuffix("*"), had_stop), header
 
 
 def check_sequence(sequence: str, where: str) -> str:
@@ -97,12 +114,12 @@ def check_sequence(sequence: str, where: str) -> str:
     return sequence.upper()
 
 
-def _raw_records(path: Path, digest: object) -> Iterator[tuple[str, str]]:
+def _raw_records(text: TextIO, path: str) -> Iterator[tuple[str, str]]:
     header: str | None = None
     parts: list[str] = []
     n_letters = n_records = 0
     in_header = False
-    for number, begins, piece in _pieces(path, digest):
+    for number, begins, piece in _pieces(text):
         if begins:
             in_header = piece.startswith(">")
             if in_header:
@@ -127,11 +144,10 @@ def _raw_records(path: Path, digest: object) -> Iterator[tuple[str, str]]:
         yield header, "".join(parts)
 
 
-def _pieces(path: Path, digest: object) -> Iterator[tuple[int, bool, str]]:
+def _pieces(text: TextIO) -> Iterator[tuple[int, bool, str]]:
     """Lines (or pieces of very long ones): the line's number, whether it begins, the text."""
     number, begins = 1, True
-    with open_text(path, errors="replace", digest=digest) as text:
-        while piece := text.readline(_PIECE):
-            yield number, begins, piece
-            begins = piece.endswith("\n")
-            number += begins
+    while piece := text.readline(_PIECE):
+        yield number, begins, piece
+        begins = piece.endswith("\n")
+        number += begins

@@ -13,6 +13,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from explorer import schema
+from explorer.live.dispatch import GivenUp
+from explorer.live.half import LiveHalf
 from explorer.server.database import Database
 from explorer.server.errors import Refusal
 from explorer.server.guard import Guard
@@ -52,6 +54,8 @@ def create_app(
     database: Database | None = None,
     hosts: Iterable[str] = LOCAL_NAMES,
     dist: Path = DIST,
+    live: LiveHalf | None = None,
+    token: str | None = None,
 ) -> FastAPI:
     """The server of some bundles.
 
@@ -60,13 +64,18 @@ def create_app(
         database: where notes are kept; None for a server that only reads.
         hosts: names in the ``Host`` header that are ours; addresses in numbers always are.
         dist: the built front end.
+        live: what can be encoded and steered; None for a server that only reads.
+        token: what a request must show; None for none.
     """
     pool = Pool("answer", N_THREADS, MOST_WAITING)
     scans = Pool("scan", N_SCANS, MOST_SCANS_WAITING)
+    live = live or LiveHalf.off(library)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await live.start()
         yield
+        await live.close()
         pool.close()
         scans.close()
 
@@ -80,12 +89,13 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.tag = library.tag
-    prepared = Prepared(library, notes=database is not None)
+    prepared = Prepared(library, notes=database is not None, live=live.on)
     prepared.warm()
     _add_api(app, prepared, database, pool, scans)
+    live.add_routes(app)
     add_pages(app, dist)
     _add_refusals(app)
-    app.add_middleware(Guard, hosts=hosts, tag=library.tag)
+    app.add_middleware(Guard, hosts=hosts, tag=library.tag, token=token)
     return app
 
 
@@ -116,6 +126,10 @@ def _add_refusals(app: FastAPI) -> None:
     @app.exception_handler(Refusal)
     async def refused(_: Request, error: Refusal) -> Response:
         return _problem(error.status, str(error), error.headers)
+
+    @app.exception_handler(GivenUp)
+    async def given_up(_: Request, error: GivenUp) -> Response:
+        return Response(status_code=499)
 
     @app.exception_handler(UserError)
     async def mistaken(_: Request, error: UserError) -> Response:

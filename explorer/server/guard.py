@@ -17,8 +17,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from explorer.server.answers import KEEP
+from explorer.server.door import Door
 
 MAX_BODY_BYTES = 2_000_000
+MAX_UPLOAD_BYTES = 13_000_000
+"""Of ``/sequences``, which takes structure files; and of ``/labels`` (their JSON is larger)."""
+UPLOADS = {"/api/v1/sequences": MAX_UPLOAD_BYTES, "/api/v1/labels": 5_000_000}
 MAX_URL_BYTES = 16_384
 _WRITES = frozenset({"POST", "PUT", "DELETE", "PATCH"})
 _API = "/api/v1/"
@@ -55,11 +59,15 @@ _HEADERS = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.
 class Guard:
     """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str], tag: str) -> None:
-        """``hosts``: names that this server goes by; ``tag``: of all answers of the bundles."""
+    def __init__(
+        self, app: ASGIApp, hosts: Iterable[str], tag: str, token: str | None = None
+    ) -> None:
+        """``hosts``: names that this server goes by; ``tag``: of all answers of the bundles;
+        ``token``: what a request must show, if any."""
         self._app = app
         self._hosts = frozenset(host.casefold() for host in hosts)
         self._tag = tag
+        self._door = None if token is None else Door(token)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, answer 304, or pass on; and add the security headers."""
@@ -78,10 +86,12 @@ class Guard:
         refused = self._refusal(scope, headers)
         if refused:
             await _refuse(send_guarded, *refused)
+        elif self._door is not None and not self._door.is_open(scope, headers):
+            await self._door.answer(scope, send_guarded)
         elif self._unchanged(scope, headers):
             await _unchanged(send_guarded, self._tag)
         else:
-            await self._app(scope, _limited(receive), send_guarded)
+            await self._app(scope, _limited(receive, _most(scope["path"])), send_guarded)
 
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         host = headers.get("host", "")
@@ -93,7 +103,7 @@ class Guard:
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MAX_URL_BYTES:
             return 414, f"the address is longer than {MAX_URL_BYTES:,} bytes; ask for less"
         if scope["method"] in _WRITES:
-            return self._write_refusal(scope["method"], host, headers)
+            return self._write_refusal(scope["method"], host, headers, _most(scope["path"]))
         return None
 
     def _is_ours(self, host: str) -> bool:
@@ -108,15 +118,17 @@ class Guard:
         return True
 
     @staticmethod
-    def _write_refusal(method: str, host: str, headers: Headers) -> tuple[int, str] | None:
+    def _write_refusal(
+        method: str, host: str, headers: Headers, most: int
+    ) -> tuple[int, str] | None:
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2] != host:
             return 403, "writes are taken from this server's own pages only"
         if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             return 403, "writes are taken from this server's own pages only"
         length = headers.get("content-length", "0")
-        if length.isascii() and length.isdigit() and int(length[:15]) > MAX_BODY_BYTES:
-            return _TOO_LARGE
+        if length.isascii() and length.isdigit() and int(length[:15]) > most:
+            return _too_large(most)
         kind = headers.get("content-type", "").split(";")[0].strip().casefold()
         if kind != "application/json" and not (method == "DELETE" and not kind):
             return 415, "send JSON, with Content-Type: application/json"
@@ -130,18 +142,24 @@ class Guard:
         return first not in CHANGING and f'"{self._tag}"' in known
 
 
-_TOO_LARGE = (413, f"the body is larger than {MAX_BODY_BYTES:,} bytes; send less at a time")
+def _most(path: str) -> int:
+    """Bytes that a body may have."""
+    return UPLOADS.get(path, MAX_BODY_BYTES)
 
 
-def _limited(receive: Receive) -> Receive:
+def _too_large(most: int) -> tuple[int, str]:
+    return 413, f"the body is larger than {most:,} bytes; send less at a time"
+
+
+def _limited(receive: Receive, most: int) -> Receive:
     taken = 0
 
     async def limited() -> Message:
         nonlocal taken
         message = await receive()
         taken += len(message.get("body", b""))
-        if taken > MAX_BODY_BYTES:
-            raise HTTPException(*_TOO_LARGE)
+        if taken > most:
+            raise HTTPException(*_too_large(most))
         return message
 
     return limited

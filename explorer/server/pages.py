@@ -18,7 +18,9 @@ REMEDY = "cd explorer/web && npm install --no-save && npm run build"
 _FOREVER = "public, max-age=31536000, immutable"
 _HASHED = re.compile(r"-[A-Za-z0-9_-]{8,}\.\w+$")
 """Vite writes a hash of the content into the names of assets."""
-_PAGE = re.compile(r"|sae/[^/]+(/latent/[^/]+)?|protein/.+|concepts(/.+)?|lists|rate", re.ASCII)
+_PAGE = re.compile(
+    r"|sae/[^/]+(/latent/[^/]+)?|protein/.+|concepts(/.+)?|lists|rate|play|steer|compare", re.ASCII
+)
 """History addresses of the front end."""
 
 PLAIN = f"""<!doctype html>

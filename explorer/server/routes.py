@@ -48,11 +48,11 @@ def count(default: int) -> Any:
 class Prepared:
     """Answers that are the same for everybody, made at start-up."""
 
-    def __init__(self, library: Library, notes: bool) -> None:
-        """``notes``: whether notes can be written."""
+    def __init__(self, library: Library, notes: bool, live: bool = False) -> None:
+        """``notes``: whether notes can be written; ``live``: whether a parent can be run."""
         self.library = library
         self.capabilities = schema.Capabilities(
-            mode="read-only",
+            mode="live" if live else "read-only",
             notes=notes,
             version=importlib.metadata.version("protein-latents"),
             max_query_chars=MAX_QUERY_CHARS,

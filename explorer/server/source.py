@@ -96,6 +96,11 @@ class Source:
         return [kind or "" for kind in self.column("kind")]
 
     @cached_property
+    def best_concepts(self) -> list[str | None]:
+        """Every latent's concept with the best F1 on validation."""
+        return self.column("concept")
+
+    @cached_property
     def latent_max(self) -> np.ndarray:
         """Highest value of every latent: float32 ``[d_sae]``."""
         return np.asarray(self.column("max"), dtype=np.float32)
