@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 from extract.alphabet import LEGAL_RESIDUES
 from extract.errors import UserError
@@ -76,7 +76,7 @@ def parse_fasta(text: str, name: str) -> Iterator[tuple[FastaRecord, str]]:
     yield from _records(io.StringIO(text), name)
 
 
-def _records(text: TextIO, path: str) -> Iterator[tuple[FastaRecord, str]]:
+def _records(text: io.TextIOBase, path: str) -> Iterator[tuple[FastaRecord, str]]:
     for number, (header, sequence) in enumerate(_raw_records(text, path), start=1):
         words = header.split(maxsplit=1)
         if not words:
@@ -114,7 +114,7 @@ def check_sequence(sequence: str, where: str) -> str:
     return sequence.upper()
 
 
-def _raw_records(text: TextIO, path: str) -> Iterator[tuple[str, str]]:
+def _raw_records(text: io.TextIOBase, path: str) -> Iterator[tuple[str, str]]:
     header: str | None = None
     parts: list[str] = []
     n_letters = n_records = 0
@@ -144,7 +144,7 @@ def _raw_records(text: TextIO, path: str) -> Iterator[tuple[str, str]]:
         yield header, "".join(parts)
 
 
-def _pieces(text: TextIO) -> Iterator[tuple[int, bool, str]]:
+def _pieces(text: io.TextIOBase) -> Iterator[tuple[int, bool, str]]:
     """Lines (or pieces of very long ones): the line's number, whether it begins, the text."""
     number, begins = 1, True
     while piece := text.readline(_PIECE):

@@ -63,12 +63,16 @@ def _number(value: float) -> float:
 
 
 def mutated(
-    source: Source, sequence: str, mutations: list[str], found: Any, code: Code
+    source: Source, sequence: str, asked: schema.MutateIn, found: Any, code: Code
 ) -> schema.Mutated:
     """Latents that change, most first."""
     raw, seconds = found
     rows = []
+    own = np.maximum(source.latent_max[raw["latents"]], 1e-30)
+    enough = np.abs(raw["change"]) / own >= asked.least
     for i, j in enumerate(raw["latents"].tolist()):
+        if not enough[i]:
+            continue
         before, after = raw["before"][:, i], raw["after"][:, i]
         was, is_now = float(before.max()), float(after.max())
         outcome = "changes" if was > 0 and is_now > 0 else "appears" if is_now > 0 else "vanishes"
@@ -81,8 +85,9 @@ def mutated(
     rows.sort(key=lambda row: -row.score)
     return schema.Mutated(
         sae=source.id, sequence=sequence, mutant=raw["mutant"],
-        positions=[p + 1 for p in raw["positions"]], latents=rows, n_same=raw["n_same"],
-        seconds=seconds, python=code.mutate(source.id, sequence, mutations),
+        positions=[p + 1 for p in raw["positions"]], latents=rows,
+        n_same=raw["n_same"] + int((~enough).sum()),
+        seconds=seconds, python=code.mutate(source.id, sequence, asked.mutations),
     )  # fmt: skip
 
 
@@ -114,6 +119,7 @@ def steered(source: Source, asked: schema.SteerIn, sequence: str, found: Any, co
             ) -> schema.Steered:  # fmt: skip
     """Δlog p, KL and the likeliest residues."""
     raw, seconds = found
+    masked = raw["masked"].tolist()
     names = set(schema.EditDone.model_fields)
     edits = [
         schema.EditDone(
@@ -130,7 +136,7 @@ def steered(source: Source, asked: schema.SteerIn, sequence: str, found: Any, co
         argmax_before=before, argmax_after=after,
         summary={k: _finite(v) for k, v in raw["summary"].items()},
         top=[schema.TopChange(**change) for change in raw["top"]], seconds=seconds,
-        python=code.steer(source.id, sequence, asked.edits, asked.mask, asked.error_term),
+        python=code.steer(source.id, sequence, asked.edits, masked, asked.error_term),
     )  # fmt: skip
 
 

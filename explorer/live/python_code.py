@@ -23,6 +23,11 @@ class Code:
         }  # fmt: skip
         given = "".join(f", {k}={v!r}" for k, v in keywords.items() if v is not None)
         lines = [
+            *(
+                ["from pathlib import Path", ""]
+                if any("Config" in line for line in imports)
+                else []
+            ),
             "from extract.parents import load_parent_of",
             "from saejax.checkpoint import load_sae",
             *imports,
@@ -81,10 +86,9 @@ print(highest)
 """
         )
 
-    def steer(self, sae: str, sequence: str, edits: str, mask: str | None, error_term: str) -> str:
+    def steer(self, sae: str, sequence: str, edits: str, masked: list[int], error_term: str) -> str:
         """Δlog p and KL under edits."""
-        imports = ("from steering.config import EditConfig",
-                   "from steering.edits import parse_edits",
+        imports = ("from steering.edits import parse_edits",
                    "from steering.effects import sequence_effect")  # fmt: skip
         return (
             self._load(sae, *imports)
@@ -92,7 +96,7 @@ print(highest)
 
 sequence = {sequence!r}
 edits = [request.resolve(run) for request in parse_edits({edits!r})]
-masked = EditConfig(run=".", out=".", sequence=sequence, mask={mask!r}).masked(len(sequence))
+masked = {masked!r}  # from 0
 effect = sequence_effect(model, sae, sequence, edits, masked=masked, error_term={error_term!r})
 print(effect.delta_log_p)  # [residues, 20], nats
 print(effect.kl)
@@ -110,7 +114,7 @@ print(effect.kl)
             + f"""
 
 sequence = {sequence!r}
-config = SweepConfig(run=".", out=".", fasta=".", **{dict(config)!r})
+config = SweepConfig(run=Path(), out=Path(), fasta=Path(), **{dict(config)!r})
 edits = [request.resolve(run) for request in config.requests()]
 controls = []
 if config.random_latents:
@@ -136,7 +140,7 @@ print(response.kl[:, :, 0])  # arms (the latent first) by norms
 
 sequence = {sequence!r}
 edits = [request.resolve(run) for request in parse_edits({edits!r})]
-config = DesignConfig(run=".", out=".", sequence=sequence, **{dict(config)!r})
+config = DesignConfig(run=Path(), out=Path(), sequence=sequence, **{dict(config)!r})
 for arm in arms_of(config, run, sae, edits):
     judged = judged_arm(config, model, sae, sequence, arm, latents_of(edits), [])
     print(arm.name, [variant.sequence for variant in judged.variants])

@@ -151,7 +151,7 @@ def add_sequence_routes(api: APIRouter, live: Live) -> None:
                     "mutations": asked.mutations}  # fmt: skip
 
         return await live.answer(request, "mutate", prepare, lambda given, found: answers.mutated(
-            live.source(asked.sae), given["sequence"], asked.mutations, found, live.code,
+            live.source(asked.sae), given["sequence"], asked, found, live.code,
         ))  # fmt: skip
 
     @api.post("/scan", response_model=schema.Scanned, responses=_STREAMED)

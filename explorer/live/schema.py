@@ -132,6 +132,8 @@ class MutateIn(SequenceIn):
 
     mutations: list[str] = Field(min_length=1, max_length=50)
     """Such as A42V: the residue that is there, its position, the new one."""
+    least: float = Field(default=0.01, ge=0, le=1)
+    """Smallest |change| / own_max that counts; of what changes less only the number is told."""
 
 
 class ChangedLatent(Model):
@@ -164,7 +166,7 @@ class Mutated(Model):
     positions: list[int]
     latents: list[ChangedLatent]
     n_same: int
-    """Latents that fire and do not change."""
+    """Latents that fire and change by less."""
     seconds: float
     python: str
 

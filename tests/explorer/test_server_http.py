@@ -119,7 +119,7 @@ EVERY_GET = [
         ("search", {"q": "MKTAYIAKQRQISFVKSHFSRQ"}),
         ("search/motif", {"pattern": "C-x-C"}), ("notes", {}), ("notes.jsonl", {}),
         ("notes/tiny/3", {}), ("lists", {}), ("rate/next", {"sae": "tiny", "rater": "me"}),
-        ("rate/summary", {}), ("ratings.jsonl", {}), ("openapi.json", {}),
+        ("rate/summary", {}), ("ratings.jsonl", {}), ("openapi.json", {}), ("live", {}),
     ]
 ]  # fmt: skip
 
@@ -134,8 +134,8 @@ def test_every_get_is_in_the_list_above(client):
         for path, known in patterns.items()
         if not any(known.fullmatch(p) for p, _ in EVERY_GET)
     }
-    # that needs a list to be there
-    assert missing == {f"{API}/lists/{{list_id}}"}
+    # these need a list to be there, and a model
+    assert missing == {f"{API}/lists/{{list_id}}", f"{API}/compare"}
 
 
 def run(*arguments: str, **kwargs) -> subprocess.CompletedProcess:
