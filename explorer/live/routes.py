@@ -34,7 +34,7 @@ LIVE_PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 CLIENT = "x-explorer-client"
 _STREAMED: dict[int | str, dict[str, Any]] = {
-    200: {"content": {LINES: {"schema": {"$ref": "#/components/schemas/Progress"}}}}
+    200: {"content": {LINES: {"schema": schema.Progress.model_json_schema()}}}
 }
 Name = Annotated[str, Query(max_length=500)]
 

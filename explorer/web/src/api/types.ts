@@ -562,6 +562,206 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/live": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Info
+         * @description What can be encoded here, and what is taken.
+         */
+        get: operations["info_api_v1_live_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sequences": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Sequences
+         * @description Read FASTA, a PDB or an mmCIF file; nothing is kept.
+         */
+        post: operations["sequences_api_v1_sequences_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/encode": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Encode
+         * @description Which latents fire on a sequence.
+         */
+        post: operations["encode_api_v1_encode_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/mutate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Mutate
+         * @description Wild type against mutant: latents that appear, vanish or change.
+         */
+        post: operations["mutate_api_v1_mutate_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/scan": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Scan
+         * @description One latent under every substitution.
+         */
+        post: operations["scan_api_v1_scan_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/steer": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Steer
+         * @description A sequence's predictions with and without edits.
+         */
+        post: operations["steer_api_v1_steer_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/steer/sweep": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Sweep
+         * @description Dose-response of one latent, beside random latents and directions of the same norm.
+         */
+        post: operations["sweep_api_v1_steer_sweep_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/steer/variants": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Variants
+         * @description Sequences that the edited model writes, and controls.
+         */
+        post: operations["variants_api_v1_steer_variants_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/labels": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Labels
+         * @description The latents that tell a label, by the frozen split of the probes.
+         */
+        post: operations["labels_api_v1_labels_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/compare": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Compare
+         * @description Two dictionaries of one parent, latent by latent.
+         */
+        get: operations["compare_api_v1_compare_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -584,6 +784,72 @@ export interface components {
             max_query_chars: number;
             /** Max Page */
             max_page: number;
+        };
+        /**
+         * ChangedLatent
+         * @description A latent before and after.
+         */
+        ChangedLatent: {
+            /** Latent */
+            latent: number;
+            /** Label */
+            label: string;
+            /** Kind */
+            kind: string;
+            /** Concept */
+            concept: string | null;
+            /** Own Max */
+            own_max: number;
+            /**
+             * Outcome
+             * @enum {string}
+             */
+            outcome: "appears" | "vanishes" | "changes";
+            /** Max Before */
+            max_before: number;
+            /** Max After */
+            max_after: number;
+            /** Change */
+            change: number;
+            /** At */
+            at: number;
+            /** Score */
+            score: number;
+            before: components["schemas"]["Track"];
+            after: components["schemas"]["Track"];
+        };
+        /**
+         * Compared
+         * @description Two dictionaries of one parent.
+         */
+        Compared: {
+            /** A */
+            a: string;
+            /** B */
+            b: string;
+            /**
+             * By
+             * @enum {string}
+             */
+            by: "cosine" | "correlation";
+            /** Why */
+            why: string;
+            /** N Residues */
+            n_residues: number | null;
+            forth: components["schemas"]["Matches"];
+            back: components["schemas"]["Matches"];
+            /** N Mutual */
+            n_mutual: number;
+            /** Shared */
+            shared: number;
+            /** Mean */
+            mean: number;
+            /** Same */
+            same: number;
+            /** Seconds */
+            seconds: number;
+            /** Python */
+            python: string;
         };
         /**
          * ConceptDetail
@@ -675,6 +941,62 @@ export interface components {
             };
         };
         /**
+         * EditDone
+         * @description One edit, and how hard it was.
+         */
+        EditDone: {
+            /** Edit */
+            edit: string;
+            /** Latent */
+            latent: number;
+            /** Label */
+            label: string;
+            /** Strength */
+            strength: number;
+            /** Own Max */
+            own_max: number;
+            /** N Edited */
+            n_edited: number;
+            /** Fired On */
+            fired_on: number | null;
+            /** Mean Before */
+            mean_before: number | null;
+            /** Mean Norm */
+            mean_norm: number | null;
+            /** Relative Norm */
+            relative_norm: number | null;
+        };
+        /**
+         * EncodeIn
+         * @description Which latents fire on a sequence.
+         */
+        EncodeIn: {
+            /** Sae */
+            sae: string;
+            /** Sequence */
+            sequence?: string | null;
+            /** Accession */
+            accession?: string | null;
+        };
+        /**
+         * Encoded
+         * @description Every latent that fires on a sequence, highest score first.
+         */
+        Encoded: {
+            /** Sae */
+            sae: string;
+            /** Sequence */
+            sequence: string;
+            /** Latents */
+            latents: components["schemas"]["PlayLatent"][];
+            /** Seconds */
+            seconds: number;
+            /** Kept */
+            kept: boolean;
+            /** Python */
+            python: string;
+        };
+        /**
          * Example
          * @description A protein on which a latent is (or should be) active.
          */
@@ -740,6 +1062,87 @@ export interface components {
             counts: number[];
             /** Quantiles */
             quantiles: number[];
+        };
+        /**
+         * LabelLatent
+         * @description A latent that tells a label.
+         */
+        LabelLatent: {
+            /** Sae */
+            sae: string;
+            /** Latent */
+            latent: number;
+            /** Label */
+            label: string;
+            /** Kind */
+            kind: string;
+            /** F1 Validation */
+            f1_validation: number;
+            score: components["schemas"]["Score"];
+            /** Threshold */
+            threshold: number;
+            /** Is Best */
+            is_best: boolean;
+        };
+        /**
+         * LabelScores
+         * @description One label, by the frozen split.
+         */
+        LabelScores: {
+            /** Label */
+            label: string;
+            /** N Positive */
+            n_positive: {
+                [key: string]: number;
+            };
+            /** N Clusters */
+            n_clusters: number;
+            /** Base Rate */
+            base_rate: number;
+            best: components["schemas"]["ConceptScore"] | null;
+            best_latent: components["schemas"]["LatentName"] | null;
+            /** Latents */
+            latents: components["schemas"]["LabelLatent"][];
+            /** Left Out */
+            left_out: string | null;
+        };
+        /**
+         * Labelled
+         * @description What the latents know of a person's labels.
+         */
+        Labelled: {
+            /** Sae */
+            sae: string;
+            /** Labels */
+            labels: components["schemas"]["LabelScores"][];
+            /** Notes */
+            notes: string[];
+            /** Seconds */
+            seconds: number;
+            /** Python */
+            python: string;
+        };
+        /**
+         * LabelsIn
+         * @description A person's own labels: a table, or a motif.
+         */
+        LabelsIn: {
+            /** Sae */
+            sae: string;
+            /**
+             * Name
+             * @default my label
+             */
+            name: string;
+            /** Motif */
+            motif?: string | null;
+            /** Tsv */
+            tsv?: string | null;
+            /**
+             * Min Positives
+             * @default 20
+             */
+            min_positives: number;
         };
         /**
          * LatentColumns
@@ -901,6 +1304,49 @@ export interface components {
             latent: number;
         };
         /**
+         * LiveInfo
+         * @description The live half of this server.
+         */
+        LiveInfo: {
+            /** Live */
+            live: boolean;
+            /** Ready */
+            ready: boolean;
+            /** Saes */
+            saes: components["schemas"]["LiveSAE"][];
+            limits: components["schemas"]["LiveLimits"];
+        };
+        /**
+         * LiveLimits
+         * @description What this server takes; more is refused with a sentence.
+         */
+        LiveLimits: {
+            /** Max Residues */
+            max_residues: number;
+            /** Max Records */
+            max_records: number;
+            /** Max Total Residues */
+            max_total_residues: number;
+            /** Max Upload Bytes */
+            max_upload_bytes: number;
+            /** Max Waiting */
+            max_waiting: number;
+            /** Max Waiting Each */
+            max_waiting_each: number;
+            /** Max Variants */
+            max_variants: number;
+        };
+        /**
+         * LiveSAE
+         * @description A dictionary whose parent model is loaded.
+         */
+        LiveSAE: {
+            /** Sae */
+            sae: string;
+            /** Labels */
+            labels: boolean;
+        };
+        /**
          * Logo
          * @description Letters around the residue where a latent is at its maximum, weighted by activation.
          */
@@ -913,6 +1359,16 @@ export interface components {
             frequencies: number[][];
             /** Bits */
             bits: number[];
+        };
+        /**
+         * Matches
+         * @description Of every latent of one dictionary the nearest of the other; item j is latent j.
+         */
+        Matches: {
+            /** Other */
+            other: number[];
+            /** Value */
+            value: (number | null)[];
         };
         /**
          * MotifHit
@@ -968,6 +1424,47 @@ export interface components {
             hits: components["schemas"]["MotifHit"][];
             /** Latents */
             latents: components["schemas"]["MotifLatent"][];
+        };
+        /**
+         * MutateIn
+         * @description Wild type against mutant.
+         */
+        MutateIn: {
+            /** Sae */
+            sae: string;
+            /** Sequence */
+            sequence?: string | null;
+            /** Accession */
+            accession?: string | null;
+            /** Mutations */
+            mutations: string[];
+            /**
+             * Least
+             * @default 0.01
+             */
+            least: number;
+        };
+        /**
+         * Mutated
+         * @description What a mutation does to the latents: those that change, most first.
+         */
+        Mutated: {
+            /** Sae */
+            sae: string;
+            /** Sequence */
+            sequence: string;
+            /** Mutant */
+            mutant: string;
+            /** Positions */
+            positions: number[];
+            /** Latents */
+            latents: components["schemas"]["ChangedLatent"][];
+            /** N Same */
+            n_same: number;
+            /** Seconds */
+            seconds: number;
+            /** Python */
+            python: string;
         };
         /**
          * Neighbour
@@ -1031,6 +1528,31 @@ export interface components {
             tracks: boolean;
             /** Neurons */
             neurons: boolean;
+        };
+        /**
+         * PlayLatent
+         * @description A latent on a sequence.
+         */
+        PlayLatent: {
+            /** Latent */
+            latent: number;
+            /** Label */
+            label: string;
+            /** Kind */
+            kind: string;
+            /** Concept */
+            concept: string | null;
+            /** Max */
+            max: number;
+            /** Argmax */
+            argmax: number;
+            /** Own Max */
+            own_max: number;
+            /** Share Active */
+            share_active: number;
+            /** Score */
+            score: number;
+            track: components["schemas"]["Track"];
         };
         /**
          * Precise
@@ -1306,6 +1828,60 @@ export interface components {
             has: components["schemas"]["Parts"];
         };
         /**
+         * ScanIn
+         * @description Every substitution, and what one latent makes of it.
+         */
+        ScanIn: {
+            /** Sae */
+            sae: string;
+            /** Sequence */
+            sequence?: string | null;
+            /** Accession */
+            accession?: string | null;
+            /** Latent */
+            latent: number;
+            /** Start */
+            start?: number | null;
+            /** End */
+            end?: number | null;
+            /** At */
+            at?: number | null;
+        };
+        /**
+         * Scanned
+         * @description A latent under all substitutions.
+         */
+        Scanned: {
+            /** Sae */
+            sae: string;
+            /** Sequence */
+            sequence: string;
+            /** Latent */
+            latent: number;
+            /** Letters */
+            letters: string;
+            /** Start */
+            start: number;
+            /** At */
+            at: number;
+            /** Wild Max */
+            wild_max: number;
+            /** Wild At */
+            wild_at: number;
+            /** Own Max */
+            own_max: number;
+            /** Max */
+            max: number[][];
+            /** Value At */
+            value_at: number[][];
+            /** N Passes */
+            n_passes: number;
+            /** Seconds */
+            seconds: number;
+            /** Python */
+            python: string;
+        };
+        /**
          * Score
          * @description One set of features' best at one concept.
          */
@@ -1366,6 +1942,236 @@ export interface components {
             total: number;
         };
         /**
+         * SequenceRecord
+         * @description A sequence that can be encoded.
+         */
+        SequenceRecord: {
+            /** Id */
+            id: string;
+            /** Description */
+            description: string;
+            /** Sequence */
+            sequence: string;
+            /** Chain */
+            chain?: string | null;
+            /** Numbers */
+            numbers?: (string | null)[] | null;
+            /** Structure */
+            structure?: string | null;
+        };
+        /**
+         * SteerIn
+         * @description Edits of latents inside the parent.
+         */
+        SteerIn: {
+            /** Sae */
+            sae: string;
+            /** Sequence */
+            sequence?: string | null;
+            /** Accession */
+            accession?: string | null;
+            /**
+             * Edits
+             * @default
+             */
+            edits: string;
+            /** Mask */
+            mask?: string | null;
+            /**
+             * Error Term
+             * @default keep
+             * @enum {string}
+             */
+            error_term: "keep" | "drop";
+        };
+        /**
+         * Steered
+         * @description A sequence with and without the edits.
+         */
+        Steered: {
+            /** Sae */
+            sae: string;
+            /** Sequence */
+            sequence: string;
+            /** Letters */
+            letters: string;
+            /** Edits */
+            edits: components["schemas"]["EditDone"][];
+            /** Edited */
+            edited: number[];
+            /** Masked */
+            masked: number[];
+            /** Base Log P */
+            base_log_p: number[][];
+            /** Steered Log P */
+            steered_log_p: number[][];
+            /** Delta Log P */
+            delta_log_p: number[][];
+            /** Kl */
+            kl: number[];
+            /** Argmax Before */
+            argmax_before: string;
+            /** Argmax After */
+            argmax_after: string;
+            /** Summary */
+            summary: {
+                [key: string]: number | null;
+            };
+            /** Top */
+            top: components["schemas"]["TopChange"][];
+            /** Seconds */
+            seconds: number;
+            /** Python */
+            python: string;
+        };
+        /**
+         * SweepArm
+         * @description The latent, or a control.
+         */
+        SweepArm: {
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "latent" | "random latent" | "random direction";
+            /** Number */
+            number: number;
+            /** Kl */
+            kl: (number | null)[];
+            /** Delta Log P */
+            delta_log_p: (number | null)[][];
+        };
+        /**
+         * SweepIn
+         * @description Dose-response of one latent on one sequence, beside matched controls.
+         */
+        SweepIn: {
+            /** Sae */
+            sae: string;
+            /** Sequence */
+            sequence?: string | null;
+            /** Accession */
+            accession?: string | null;
+            /** Latent */
+            latent: number;
+            /**
+             * Operation
+             * @default set
+             * @enum {string}
+             */
+            operation: "set" | "add" | "scale";
+            /**
+             * Where
+             * @default masked
+             * @enum {string}
+             */
+            where: "masked" | "all" | "active";
+            /**
+             * Multiples
+             * @default [
+             *       0,
+             *       0.25,
+             *       0.5,
+             *       1,
+             *       2,
+             *       4
+             *     ]
+             */
+            multiples: number[];
+            /**
+             * Random Latents
+             * @default 10
+             */
+            random_latents: number;
+            /**
+             * Random Directions
+             * @default 10
+             */
+            random_directions: number;
+            /**
+             * Mask Fraction
+             * @default 0.1
+             */
+            mask_fraction: number;
+            /** Amino Acid */
+            amino_acid?: string | null;
+            /**
+             * Error Term
+             * @default keep
+             * @enum {string}
+             */
+            error_term: "keep" | "drop";
+            /**
+             * Seed
+             * @default 0
+             */
+            seed: number;
+        };
+        /**
+         * Swept
+         * @description A dose-response; means over the residues that are read.
+         */
+        Swept: {
+            /** Sae */
+            sae: string;
+            /** Sequence */
+            sequence: string;
+            /** Letters */
+            letters: string;
+            /** Latent */
+            latent: number;
+            /** Label */
+            label: string;
+            /** Multiples */
+            multiples: number[];
+            /** Strengths */
+            strengths: number[];
+            /** Extra Norms */
+            extra_norms: number[];
+            /** Amino Acid */
+            amino_acid: string;
+            /** Chosen Here */
+            chosen_here: boolean;
+            /** N Read */
+            n_read: number;
+            /** Read */
+            read: number[];
+            /** Arms */
+            arms: components["schemas"]["SweepArm"][];
+            /** Excess */
+            excess: (number | null)[];
+            /** Above Equal Norm */
+            above_equal_norm: (boolean | null)[];
+            /** Above Equal Kl */
+            above_equal_kl: (boolean | null)[];
+            /** Relative Norm */
+            relative_norm: number[];
+            /** Verdict */
+            verdict: string;
+            /** Seconds */
+            seconds: number;
+            /** Python */
+            python: string;
+        };
+        /**
+         * TopChange
+         * @description One entry of Δlog p.
+         */
+        TopChange: {
+            /** Position */
+            position: number;
+            /** Wild Type */
+            wild_type: string;
+            /** Amino Acid */
+            amino_acid: string;
+            /** Delta Log P */
+            delta_log_p: number;
+            /** Log P Before */
+            log_p_before: number;
+            /** Log P After */
+            log_p_after: number;
+        };
+        /**
          * Track
          * @description A latent along a protein: where it is active.
          */
@@ -1374,6 +2180,146 @@ export interface components {
             positions: number[];
             /** Values */
             values: number[];
+        };
+        /**
+         * UploadIn
+         * @description What a person pasted or dropped.
+         */
+        UploadIn: {
+            /** Text */
+            text: string;
+            /**
+             * Name
+             * @default
+             */
+            name: string;
+        };
+        /**
+         * Uploaded
+         * @description Sequences of an upload; nothing is kept on the server.
+         */
+        Uploaded: {
+            /**
+             * Format
+             * @enum {string}
+             */
+            format: "fasta" | "sequence" | "pdb" | "mmcif";
+            /** Records */
+            records: components["schemas"]["SequenceRecord"][];
+        };
+        /**
+         * VariantArm
+         * @description Variants made in one way.
+         */
+        VariantArm: {
+            /** Name */
+            name: string;
+            /** Variants */
+            variants: components["schemas"]["VariantOut"][];
+        };
+        /**
+         * VariantOut
+         * @description A variant, and what the unedited model says of it.
+         */
+        VariantOut: {
+            /** Index */
+            index: number;
+            /** Sequence */
+            sequence: string;
+            /** Changed */
+            changed: number[];
+            /** Identity */
+            identity: number;
+            /** Rise */
+            rise: {
+                [key: string]: number;
+            };
+            /** Maximum */
+            maximum: {
+                [key: string]: number;
+            };
+            /** Pseudo Perplexity */
+            pseudo_perplexity: number | null;
+            /** Log P */
+            log_p: number | null;
+        };
+        /**
+         * VariantsIn
+         * @description Sequences that the edited model writes.
+         */
+        VariantsIn: {
+            /** Sae */
+            sae: string;
+            /** Sequence */
+            sequence?: string | null;
+            /** Accession */
+            accession?: string | null;
+            /**
+             * Edits
+             * @default
+             */
+            edits: string;
+            /**
+             * Error Term
+             * @default keep
+             * @enum {string}
+             */
+            error_term: "keep" | "drop";
+            /**
+             * N
+             * @default 20
+             */
+            n: number;
+            /**
+             * Method
+             * @default single
+             * @enum {string}
+             */
+            method: "single" | "gibbs";
+            /** Positions */
+            positions?: string | null;
+            /** Mask Fraction */
+            mask_fraction?: number | null;
+            /** Max Changes */
+            max_changes?: number | null;
+            /**
+             * Temperature
+             * @default 1
+             */
+            temperature: number;
+            /**
+             * Controls
+             * @default 10
+             */
+            controls: number;
+            /**
+             * Random Latents
+             * @default 2
+             */
+            random_latents: number;
+            /**
+             * Seed
+             * @default 0
+             */
+            seed: number;
+        };
+        /**
+         * Varied
+         * @description Variants and their controls.
+         */
+        Varied: {
+            /** Sae */
+            sae: string;
+            /** Sequence */
+            sequence: string;
+            /** Input Pseudo Perplexity */
+            input_pseudo_perplexity: number | null;
+            /** Arms */
+            arms: components["schemas"]["VariantArm"][];
+            /** Seconds */
+            seconds: number;
+            /** Python */
+            python: string;
         };
     };
     responses: never;
@@ -3276,6 +4222,844 @@ export interface operations {
             };
             /** @description Too much is waiting; Retry-After says how long */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    info_api_v1_live_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LiveInfo"];
+                };
+            };
+            /** @description There is no such thing, or its parent is not loaded */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule: names the record and position */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The worker can't do it now */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    sequences_api_v1_sequences_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UploadIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Uploaded"];
+                };
+            };
+            /** @description There is no such thing, or its parent is not loaded */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule: names the record and position */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The worker can't do it now */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    encode_api_v1_encode_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EncodeIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Encoded"];
+                    "application/x-ndjson": {
+                        /**
+                         * State
+                         * @enum {string}
+                         */
+                        state: "waiting" | "running" | "done" | "failed";
+                        /** Ahead */
+                        ahead?: number | null;
+                        /** Done */
+                        done?: number | null;
+                        /** Doing */
+                        doing?: string | null;
+                        /** Status */
+                        status?: number | null;
+                        /** Detail */
+                        detail?: string | null;
+                        /** Result */
+                        result?: unknown;
+                    };
+                };
+            };
+            /** @description There is no such thing, or its parent is not loaded */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule: names the record and position */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The worker can't do it now */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    mutate_api_v1_mutate_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MutateIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Mutated"];
+                    "application/x-ndjson": {
+                        /**
+                         * State
+                         * @enum {string}
+                         */
+                        state: "waiting" | "running" | "done" | "failed";
+                        /** Ahead */
+                        ahead?: number | null;
+                        /** Done */
+                        done?: number | null;
+                        /** Doing */
+                        doing?: string | null;
+                        /** Status */
+                        status?: number | null;
+                        /** Detail */
+                        detail?: string | null;
+                        /** Result */
+                        result?: unknown;
+                    };
+                };
+            };
+            /** @description There is no such thing, or its parent is not loaded */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule: names the record and position */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The worker can't do it now */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    scan_api_v1_scan_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ScanIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Scanned"];
+                    "application/x-ndjson": {
+                        /**
+                         * State
+                         * @enum {string}
+                         */
+                        state: "waiting" | "running" | "done" | "failed";
+                        /** Ahead */
+                        ahead?: number | null;
+                        /** Done */
+                        done?: number | null;
+                        /** Doing */
+                        doing?: string | null;
+                        /** Status */
+                        status?: number | null;
+                        /** Detail */
+                        detail?: string | null;
+                        /** Result */
+                        result?: unknown;
+                    };
+                };
+            };
+            /** @description There is no such thing, or its parent is not loaded */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule: names the record and position */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The worker can't do it now */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    steer_api_v1_steer_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SteerIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Steered"];
+                    "application/x-ndjson": {
+                        /**
+                         * State
+                         * @enum {string}
+                         */
+                        state: "waiting" | "running" | "done" | "failed";
+                        /** Ahead */
+                        ahead?: number | null;
+                        /** Done */
+                        done?: number | null;
+                        /** Doing */
+                        doing?: string | null;
+                        /** Status */
+                        status?: number | null;
+                        /** Detail */
+                        detail?: string | null;
+                        /** Result */
+                        result?: unknown;
+                    };
+                };
+            };
+            /** @description There is no such thing, or its parent is not loaded */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule: names the record and position */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The worker can't do it now */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    sweep_api_v1_steer_sweep_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SweepIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Swept"];
+                    "application/x-ndjson": {
+                        /**
+                         * State
+                         * @enum {string}
+                         */
+                        state: "waiting" | "running" | "done" | "failed";
+                        /** Ahead */
+                        ahead?: number | null;
+                        /** Done */
+                        done?: number | null;
+                        /** Doing */
+                        doing?: string | null;
+                        /** Status */
+                        status?: number | null;
+                        /** Detail */
+                        detail?: string | null;
+                        /** Result */
+                        result?: unknown;
+                    };
+                };
+            };
+            /** @description There is no such thing, or its parent is not loaded */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule: names the record and position */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The worker can't do it now */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    variants_api_v1_steer_variants_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["VariantsIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Varied"];
+                    "application/x-ndjson": {
+                        /**
+                         * State
+                         * @enum {string}
+                         */
+                        state: "waiting" | "running" | "done" | "failed";
+                        /** Ahead */
+                        ahead?: number | null;
+                        /** Done */
+                        done?: number | null;
+                        /** Doing */
+                        doing?: string | null;
+                        /** Status */
+                        status?: number | null;
+                        /** Detail */
+                        detail?: string | null;
+                        /** Result */
+                        result?: unknown;
+                    };
+                };
+            };
+            /** @description There is no such thing, or its parent is not loaded */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule: names the record and position */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The worker can't do it now */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    labels_api_v1_labels_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LabelsIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Labelled"];
+                    "application/x-ndjson": {
+                        /**
+                         * State
+                         * @enum {string}
+                         */
+                        state: "waiting" | "running" | "done" | "failed";
+                        /** Ahead */
+                        ahead?: number | null;
+                        /** Done */
+                        done?: number | null;
+                        /** Doing */
+                        doing?: string | null;
+                        /** Status */
+                        status?: number | null;
+                        /** Detail */
+                        detail?: string | null;
+                        /** Result */
+                        result?: unknown;
+                    };
+                };
+            };
+            /** @description There is no such thing, or its parent is not loaded */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule: names the record and position */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The worker can't do it now */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    compare_api_v1_compare_get: {
+        parameters: {
+            query: {
+                a: string;
+                b: string;
+                by?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Compared"];
+                    "application/x-ndjson": {
+                        /**
+                         * State
+                         * @enum {string}
+                         */
+                        state: "waiting" | "running" | "done" | "failed";
+                        /** Ahead */
+                        ahead?: number | null;
+                        /** Done */
+                        done?: number | null;
+                        /** Doing */
+                        doing?: string | null;
+                        /** Status */
+                        status?: number | null;
+                        /** Detail */
+                        detail?: string | null;
+                        /** Result */
+                        result?: unknown;
+                    };
+                };
+            };
+            /** @description There is no such thing, or its parent is not loaded */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A value breaks a rule: names the record and position */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too much is waiting; Retry-After says how long */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The worker can't do it now */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
