@@ -15,6 +15,9 @@ const ProteinPage = lazy(() => import("./pages/ProteinPage"));
 const Concepts = lazy(() => import("./pages/Concepts"));
 const ConceptPage = lazy(() => import("./pages/ConceptPage"));
 const Lists = lazy(() => import("./pages/Lists"));
+const Play = lazy(() => import("./pages/Play"));
+const Steer = lazy(() => import("./pages/Steer"));
+const Compare = lazy(() => import("./pages/Compare"));
 const Rate = lazy(() => import("./pages/Rate"));
 
 const client = new QueryClient({
@@ -72,6 +75,9 @@ function Pages() {
           <Route path="/concepts" component={Concepts} />
           <Route path="/concepts/*" component={ConceptPage} />
           <Route path="/lists" component={Lists} />
+          <Route path="/play" component={Play} />
+          <Route path="/steer" component={Steer} />
+          <Route path="/compare" component={Compare} />
           <Route path="/rate" component={Rate} />
           <Route>
             <main id="main" className="page">

@@ -5,6 +5,7 @@ import "./styles/base.css";
 import "./styles/parts.css";
 import "./styles/pages.css";
 import "./styles/overview.css";
+import "./styles/live.css";
 
 createRoot(document.getElementById("root")!).render(
   <StrictMode>

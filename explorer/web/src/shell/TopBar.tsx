@@ -43,6 +43,9 @@ export function TopBar() {
       <nav aria-label="Pages">
         <Link href="/" aria-current={location === "/" ? "page" : undefined}>Dictionaries</Link>
         <Link href="/concepts" aria-current={at("/concepts")}>Concepts</Link>
+        {mode === "live" && <Link href="/play" aria-current={at("/play")}>Play</Link>}
+        {mode === "live" && <Link href="/steer" aria-current={at("/steer")}>Steer</Link>}
+        {mode === "live" && <Link href="/compare" aria-current={at("/compare")}>Compare</Link>}
         {notes && <Link href="/lists" aria-current={at("/lists")}>Lists</Link>}
         {notes && <Link href="/rate" aria-current={at("/rate")}>Rate</Link>}
         {mode === "static" && <span className="chip quiet" title="A copy of files: search is by text, and nothing can be written.">static copy</span>}

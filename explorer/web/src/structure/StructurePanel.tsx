@@ -10,6 +10,8 @@ import type { StructureView } from "./molstar";
 
 export interface StructurePanelProps {
   accession: string | null;
+  /** The structure itself, in PDB format, where it is not the server's. */
+  pdb?: string | null;
   /** Values by residue, from 0. */
   values: Float32Array | null;
   max: number;
@@ -33,7 +35,9 @@ export function StructurePanel(props: StructurePanelProps) {
   const [failure, setFailure] = useState<unknown>(null);
   const [drawn, setDrawn] = useState<string | null>(null);
   const wanted = near && accession !== null;
-  const { data: pdb, error, refetch } = useQuery({ ...structureQuery(accession ?? ""), enabled: wanted });
+  const given = props.pdb ?? null;
+  const { data, error, refetch } = useQuery({ ...structureQuery(accession ?? ""), enabled: wanted && given === null });
+  const pdb = given ?? data;
   useEffect(() => {
     if (!slot.current || near) return;
     const observer = new IntersectionObserver((seen) => seen.some((e) => e.isIntersecting) && setNear(true), { rootMargin: "200px" });
