@@ -19,13 +19,13 @@ DIGITS = 6
 
 def encoded(source: Source, sequence: str, found: Any, code: Code) -> schema.Encoded:
     """Every latent that fires, ranked as on a protein's page."""
-    (raw, seconds), entries = found, found[0]["entries"]
-    latents, starts = np.unique(entries.latent, return_index=True)
-    stops = np.append(starts[1:], len(entries.latent))
-    values = significant(entries.value, DIGITS)
+    raw, seconds = found
+    latents, starts = np.unique(raw["latent"], return_index=True)
+    stops = np.append(starts[1:], len(raw["latent"]))
+    values = significant(raw["value"], DIGITS)
     rows = []
     for j, start, stop in zip(latents.tolist(), starts.tolist(), stops.tolist()):
-        value, place = values[start:stop], entries.position[start:stop] + 1
+        value, place = values[start:stop], raw["position"][start:stop] + 1
         highest = int(value.argmax())
         rows.append(schema.PlayLatent(
             **_named(source, j), max=value[highest], argmax=int(place[highest]),
@@ -273,11 +273,10 @@ def _label_latent(source: Source, row: dict[str, Any], best: Any) -> schema.Labe
 def compared(a: Source, b: Source, found: Any, code: Code) -> schema.Compared:
     """Matches of two dictionaries."""
     raw, seconds = found
-    result, same = raw["comparison"], raw["same"]
-    both = (result.forth.value, result.back.value)
+    same, both = raw["same"], (raw["forth"]["value"], raw["back"]["value"])
     return schema.Compared(
-        a=a.id, b=b.id, by=raw["by"], why=raw["why"], n_residues=result.n_residues,
-        forth=_matches(result.forth), back=_matches(result.back), n_mutual=raw["n_mutual"],
+        a=a.id, b=b.id, by=raw["by"], why=raw["why"], n_residues=raw["n_residues"],
+        forth=_matches(raw["forth"]), back=_matches(raw["back"]), n_mutual=raw["n_mutual"],
         shared=float(np.mean([np.mean(np.nan_to_num(v) >= same) for v in both])),
         mean=float(np.mean([np.nanmean(v) for v in both])), same=same, seconds=seconds,
         python=code.compare(a.id, b.id, raw["by"]),
@@ -285,5 +284,5 @@ def compared(a: Source, b: Source, found: Any, code: Code) -> schema.Compared:
 
 
 def _matches(found: Any) -> schema.Matches:
-    values = [None if not math.isfinite(v) else v for v in significant(found.value, 5).tolist()]
-    return schema.Matches(other=found.other.tolist(), value=values)
+    values = [None if not math.isfinite(v) else v for v in significant(found["value"], 5).tolist()]
+    return schema.Matches(other=found["other"].tolist(), value=values)

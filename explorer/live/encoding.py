@@ -20,7 +20,7 @@ _MUTATION = re.compile(r"([A-Z])(\d{1,6})([A-Z])", re.ASCII)
 def encode(context: Context, sae: str, sequence: str) -> dict[str, Any]:
     """Every latent that fires."""
     entries, kept = context.entries(sae, sequence)
-    return {"entries": entries, "kept": kept}
+    return {**entries._asdict(), "kept": kept}
 
 
 def mutant_of(sequence: str, mutations: Sequence[str]) -> tuple[str, list[int]]:

@@ -58,7 +58,10 @@ def compare(context: Context, sae: str, other: str, by: str | None) -> dict[str,
         found, why = _correlated(context, sae, other)
         why = why if same_site else f"they are of {a.site} and {b.site}; {why}"
     n_mutual = len(mutual(found.forth, found.back))
-    return {"by": by, "why": why, "comparison": found, "n_mutual": n_mutual, "same": SAME_LATENT}
+    return {
+        "by": by, "why": why, "forth": found.forth._asdict(), "back": found.back._asdict(),
+        "n_residues": found.n_residues, "n_mutual": n_mutual, "same": SAME_LATENT,
+    }  # fmt: skip
 
 
 def _require_one_parent(a: LoadedSAE, b: LoadedSAE) -> None:

@@ -3,7 +3,8 @@
 It gets ``(number, lane, task, arguments)`` and answers ``(kind, number, …)``. A long task reports
 after each of its steps; there a short one that has come in runs at once, so that a person who
 encodes a sequence does not wait for somebody's sweep. Giving a request up is a signal: wherever the
-task is, it ends with :class:`GivenUp`.
+task is, it ends with :class:`GivenUp`. Results are arrays and plain values: a class of ours in them
+would have the server import torch to read it.
 """
 
 from __future__ import annotations
