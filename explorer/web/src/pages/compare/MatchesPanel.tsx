@@ -31,7 +31,7 @@ export function MatchesPanel({ of, a, b, q, chosen, onQuery, onPair }: { of: Com
     return {
       marginLeft: 46, marginBottom: 36, x: { label: `${of.by} with the nearest →`, domain: [0, 1], labelAnchor: "center" }, y: { label: "↑ latents", grid: true, ticks: 4 },
       color: { domain: ["of the first", "of the second"], range: ["#0072B2", "#E69F00"], legend: true },
-      marks: [P.rectY(bars, { x1: "from", x2: "to", y: "n", fill: "side", mixBlendMode: "normal", fillOpacity: 0.62, inset: 0.5 }), P.ruleX([of.same], { strokeDasharray: "3,3", stroke: "currentColor" }), P.ruleY([0])],
+      marks: [P.rectY(bars, { x1: "from", x2: "to", y1: 0, y2: "n", fill: "side", fillOpacity: 0.5, stroke: "side", inset: 0.5 }), P.ruleX([of.same], { strokeDasharray: "3,3", stroke: "currentColor" }), P.ruleY([0])],
     };
   }, [of]);
   const save = () => download("matches.csv", toCsv(["latent", "label", "nearest", "nearest_label", of.by, "mutual"], rows.map((r) => [r.j, first?.label[r.j] ?? "", r.other, second?.label[r.other] ?? "", r.value, r.mutual])), "text/csv");
@@ -48,7 +48,7 @@ export function MatchesPanel({ of, a, b, q, chosen, onQuery, onPair }: { of: Com
         <small className="quiet" role="status">{count(rows.length)} latents</small>
       </div>
       <div className="tablescroll tall scroll-x" tabIndex={0} role="region" aria-label="Latents beside their nearest">
-        <table>
+        <table className="pairs">
           <thead><tr><th scope="col">First</th><th scope="col" className="n">{of.by}</th><th scope="col">Its nearest in the second</th><th scope="col"><span className="visually-hidden">Look at both</span></th></tr></thead>
           <tbody>{rows.slice(0, most).map((r) => (
             <tr key={r.j} aria-selected={r.j === chosen}>

@@ -27,13 +27,13 @@ export function Splits({ of, a, b, least, onLeast, onPair }: { of: Schemas["Comp
       </div>
       {found.length === 0 ? <Empty title="None">No latent has several near ones at this {of.by}.</Empty> : (
         <div className="tablescroll tall scroll-x" tabIndex={0} role="region" aria-label={side}>
-          <table>
+          <table className="pairs">
             <thead><tr><th scope="col">{side === "splits" ? "In the first" : "In the second"}</th><th scope="col">{side === "splits" ? "In the second" : "In the first"}</th></tr></thead>
             <tbody>{found.slice(0, MOST).map((s) => (
               <tr key={s.latent}>
                 <td><LatentLink of={{ sae: whole.id, latent: s.latent, label: wholes?.label[s.latent] ?? "" }} /><small className="quiet">{plural(s.into.length, "part")}</small></td>
                 <td>{s.into.slice(0, PARTS).map((p) => (
-                  <div key={p.latent}><button type="button" className="chip quiet copy" title="Look at both" onClick={() => (side === "splits" ? onPair(s.latent, p.latent) : onPair(p.latent, s.latent))}>{fixed(p.value)}</button> <LatentLink of={{ sae: parts.id, latent: p.latent, label: labels?.label[p.latent] ?? "" }} /></div>
+                  <div key={p.latent} className="splitpart"><button type="button" className="chip quiet copy" title="Look at both" onClick={() => (side === "splits" ? onPair(s.latent, p.latent) : onPair(p.latent, s.latent))}>{fixed(p.value)}</button> <LatentLink of={{ sae: parts.id, latent: p.latent, label: labels?.label[p.latent] ?? "" }} /></div>
                 ))}{s.into.length > PARTS && <small className="quiet">and {count(s.into.length - PARTS)} more</small>}</td>
               </tr>
             ))}</tbody>
