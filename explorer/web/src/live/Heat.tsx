@@ -158,7 +158,7 @@ function drawAxis(context: CanvasRenderingContext2D, { sequence, from, to, left,
     if (position % step === 0 || (position === first && step > 2)) {
       context.fillStyle = ink.quiet;
       context.textBaseline = "top";
-      context.fillText(String(position), Math.max(8, x), 2);
+      context.fillText(String(position), Math.min(context.canvas.clientWidth - 10, Math.max(8, x)), 2);
     }
     if (marks?.has(column)) {
       context.fillStyle = ink.text;
