@@ -3,10 +3,10 @@
     python -m explorer serve runs/demo/bundle --live --port 8123
     python -m experiments.benchmarks.explorer_live --url http://127.0.0.1:8123
 
-Every user asks one thing after another with a pause between (half a second on average); four of five
-times a page is read, else a sequence of 300 residues is encoded, mutated or steered. Expected: no answer
-of 5xx, and a 95th percentile of reads below 100 ms while the worker is busy all the time (429 is an
-answer: the queue is full). Time: ``--seconds``, 300 by default.
+Every user asks one thing after another with a pause between (half a second on average); four of
+five times a page is read, else a sequence of 300 residues is encoded, mutated or steered. Expected:
+no answer of 5xx, and a 95th percentile of reads below 100 ms while the worker is busy all the time
+(429 is an answer: the queue is full). Time: ``--seconds``, 300 by default.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -22,16 +23,19 @@ def encoded(source: Source, sequence: str, found: Any, code: Code) -> schema.Enc
     raw, seconds = found
     latents, starts = np.unique(raw["latent"], return_index=True)
     stops = np.append(starts[1:], len(raw["latent"]))
-    values = significant(raw["value"], DIGITS)
+    values, places = significant(raw["value"], DIGITS).tolist(), (raw["position"] + 1).tolist()
+    highest = np.maximum.reduceat(raw["value"], starts) if len(starts) else np.zeros(0)
+    scores = significant(highest / _own_max(source, latents) * source.rarity[latents], DIGITS)
     rows = []
-    for j, start, stop in zip(latents.tolist(), starts.tolist(), stops.tolist()):
-        value, place = values[start:stop], raw["position"][start:stop] + 1
-        highest = int(value.argmax())
+    for j, start, stop, score in zip(
+        latents.tolist(), starts.tolist(), stops.tolist(), scores.tolist(), strict=True
+    ):
+        value, place = values[start:stop], places[start:stop]
+        top = max(value)
         rows.append(schema.PlayLatent(
-            **_named(source, j), max=value[highest], argmax=int(place[highest]),
-            share_active=(stop - start) / len(sequence),
-            score=_number(value[highest] / _own_max(source, j) * _rarity(source, j)),
-            track=Track(positions=place.tolist(), values=value.tolist()),
+            **_named(source, j), max=top, argmax=place[value.index(top)],
+            share_active=(stop - start) / len(sequence), score=score,
+            track=Track(positions=place, values=value),
         ))  # fmt: skip
     rows.sort(key=lambda row: -row.score)
     return schema.Encoded(
@@ -45,21 +49,12 @@ def _named(source: Source, latent: int) -> dict[str, Any]:
     return {
         "latent": latent, "label": source.labels[latent], "kind": source.kinds[latent],
         "concept": source.best_concepts[latent],
-        "own_max": float(significant(source.latent_max[latent], DIGITS)),
+        "own_max": source.shown_max[latent],
     }  # fmt: skip
 
 
-def _own_max(source: Source, latent: int) -> float:
-    return max(float(source.latent_max[latent]), 1e-30)
-
-
-def _rarity(source: Source, latent: int) -> float:
-    first, stop = source["by_latent/indptr"][latent : latent + 2]
-    return math.log(source.n_proteins / max(int(stop - first), 1))
-
-
-def _number(value: float) -> float:
-    return float(significant(np.asarray(value), DIGITS))
+def _own_max(source: Source, latents: np.ndarray) -> np.ndarray:
+    return np.maximum(source.latent_max[latents], 1e-30)
 
 
 def mutated(
@@ -67,33 +62,36 @@ def mutated(
 ) -> schema.Mutated:
     """Latents that change, most first."""
     raw, seconds = found
+    share = np.abs(raw["change"]) / _own_max(source, raw["latents"])
+    enough = np.flatnonzero(share >= asked.least)
+    before, after = raw["before"], raw["after"]
+    table = [significant(values, DIGITS) for values in (
+        before.max(axis=0), after.max(axis=0), raw["change"], share)]  # fmt: skip
+    tracks = [_tracks(values[:, enough].T) for values in (before, after)]
     rows = []
-    own = np.maximum(source.latent_max[raw["latents"]], 1e-30)
-    enough = np.abs(raw["change"]) / own >= asked.least
-    for i, j in enumerate(raw["latents"].tolist()):
-        if not enough[i]:
-            continue
-        before, after = raw["before"][:, i], raw["after"][:, i]
-        was, is_now = float(before.max()), float(after.max())
+    for i, had, has in zip(enough.tolist(), *tracks, strict=True):
+        was, is_now, change, score = (column[i].item() for column in table)
         outcome = "changes" if was > 0 and is_now > 0 else "appears" if is_now > 0 else "vanishes"
         rows.append(schema.ChangedLatent(
-            **_named(source, j), outcome=outcome, max_before=_number(was),
-            max_after=_number(is_now), change=_number(raw["change"][i]), at=int(raw["at"][i]) + 1,
-            score=_number(abs(float(raw["change"][i])) / _own_max(source, j)),
-            before=_track(before), after=_track(after),
+            **_named(source, int(raw["latents"][i])), outcome=outcome, max_before=was,
+            max_after=is_now, change=change, at=int(raw["at"][i]) + 1, score=score,
+            before=had, after=has,
         ))  # fmt: skip
     rows.sort(key=lambda row: -row.score)
     return schema.Mutated(
         sae=source.id, sequence=sequence, mutant=raw["mutant"],
         positions=[p + 1 for p in raw["positions"]], latents=rows,
-        n_same=raw["n_same"] + int((~enough).sum()),
+        n_same=raw["n_same"] + len(share) - len(enough),
         seconds=seconds, python=code.mutate(source.id, sequence, asked.mutations),
     )  # fmt: skip
 
 
-def _track(values: np.ndarray) -> Track:
-    at = np.flatnonzero(values)
-    return Track(positions=(at + 1).tolist(), values=significant(values[at], DIGITS).tolist())
+def _tracks(table: np.ndarray) -> list[Track]:
+    """Where each row of ``[latents, residues]`` is not zero."""
+    row, place = np.nonzero(table)
+    cuts = np.searchsorted(row, np.arange(len(table) + 1)).tolist()
+    places, values = (place + 1).tolist(), significant(table[row, place], DIGITS).tolist()
+    return [Track(positions=places[i:j], values=values[i:j]) for i, j in itertools.pairwise(cuts)]
 
 
 def _table(values: np.ndarray) -> list[list[float]]:

@@ -50,7 +50,7 @@ class Live:
         self.library, self.sources, self.limits = library, sources, limits
         self.dispatcher = dispatcher
         self.code = Code(sources, settings)
-        self.threads = ThreadPoolExecutor(2, thread_name_prefix="live")
+        self.threads = ThreadPoolExecutor(1, thread_name_prefix="live")
 
     def source(self, sae: str) -> Source:
         """A dictionary whose parent is loaded."""

@@ -23,7 +23,7 @@ from extract.errors import UserError
 
 SIGNAL = signal.SIGUSR1
 QUICK, LONG = 0, 1
-NICENESS = 5
+NICENESS = 10
 """Reads of bundles go first on a busy machine."""
 
 

@@ -106,6 +106,17 @@ class Source:
         return np.asarray(self.column("max"), dtype=np.float32)
 
     @cached_property
+    def shown_max(self) -> list[float]:
+        """The same, rounded as it is shown."""
+        return significant(self.latent_max, 6).tolist()
+
+    @cached_property
+    def rarity(self) -> np.ndarray:
+        """log(proteins / proteins with it) of every latent: float64 ``[d_sae]``."""
+        with_it = np.maximum(np.diff(self["by_latent/indptr"]), 1)
+        return np.log(self.n_proteins / with_it)
+
+    @cached_property
     def precision(self) -> np.ndarray:
         """Precision of the annotation that names each latent, 0 without one: ``[d_sae]``."""
         return np.nan_to_num(np.array(self.column("precision"), dtype=np.float32))
