@@ -22,7 +22,8 @@ from extract.errors import UserError
 from saejax.calibrate import BLOCK_ROWS, padded
 from saejax.data import RowStore
 from saejax.losses import fvu
-from saejax.model import DENSE_ABOVE, SAE, TopKInference, unit_rows
+from saejax.model import DENSE_ABOVE, SAE, TopKInference
+from saejax.rows import unit_rows
 
 COSINE_SAMPLE = 2048
 """Latents whose decoder rows are compared with all others, evenly spread over the dictionary."""

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from extract.errors import UserError
@@ -31,6 +32,8 @@ CHUNK_RESIDUES = 128
 """They are read in runs of this length, evenly spread."""
 FEW_RESIDUES = 1024
 """With fewer, deviations are from the recorded mean: their own is too uncertain."""
+POOR = 0.8
+"""Where none is recorded: explaining less than a fifth is no SAE of these activations."""
 LEAST_MARGIN, MOST_MARGIN = 0.1, 0.3
 """FVU may exceed the recorded one by itself, but at least and at most by these."""
 SPREAD = 3.0
@@ -57,8 +60,8 @@ class Gate(NamedTuple):
 
     @property
     def limit(self) -> float:
-        """The largest FVU that passes: without a record, that of predicting the mean."""
-        return 1.0 if self.recorded is None else fvu_limit(self.recorded)
+        """The largest FVU that passes."""
+        return POOR if self.recorded is None else fvu_limit(self.recorded)
 
 
 def fvu_limit(recorded: float) -> float:
@@ -146,7 +149,7 @@ def measured_fvu(sae: SAE, x: Rows, mean: Sequence[float] | None = None) -> floa
 
 
 @nnx.jit
-def _reconstruct(sae: SAE, x_BD: Array) -> Array:
+def _reconstruct(sae: SAE, x_BD: ArrayLike) -> Array:
     x_BD = jnp.asarray(x_BD)
     z_BF = sae.encode_dense_normalized(sae.normalize(x_BD))
     return sae.denormalize(z_BF @ sae.W_dec[...] + sae.b_dec[...][None], x_BD)

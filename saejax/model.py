@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from saejax.axes import Axes
-from saejax.recipes import RECIPES
+from saejax.rows import token_statistics, unit_rows
 from saejax.sae_config import SAEConfig
 from saejax.sparse import SparseLatents, pre_activations, sparse_decode, top_k_encode
 
@@ -297,30 +297,3 @@ class ThresholdSAE(SAE):
         """z as a dense array."""
         h_BF = self.pre_activations_normalized(x_BD)
         return jnp.where(h_BF > self.threshold[...][None], h_BF, 0.0)
-
-
-def token_statistics(
-    activations: Float[Array, "batch d_model"],
-) -> tuple[Float[Array, "batch 1"], Float[Array, "batch 1"]]:
-    """Mean and unbiased standard deviation of every row over its own dimensions."""
-    mean_B1 = activations.mean(axis=1, keepdims=True)
-    return mean_B1, activations.std(axis=1, keepdims=True, ddof=1)
-
-
-def unit_rows(W_FD: Float[Array, "rows d"]) -> Float[Array, "rows d"]:
-    """Every row scaled to unit norm; a zero row stays zero."""
-    norms = jnp.linalg.norm(W_FD, axis=1, keepdims=True)
-    return W_FD / jnp.maximum(norms, jnp.finfo(W_FD.dtype).tiny)
-
-
-def orthogonal_to_rows(
-    grad_FD: Float[Array, "rows d"], W_FD: Float[Array, "rows d"]
-) -> Float[Array, "rows d"]:
-    """Remove from each gradient row its part along the unit-norm decoder row."""
-    return grad_FD - (grad_FD * W_FD).sum(axis=1, keepdims=True) * W_FD
-
-
-def unit_norm_decoder(config: SAEConfig) -> bool:
-    """Whether training keeps the decoder's rows at unit norm."""
-    assert config.architecture != "threshold", "it is not trained"
-    return RECIPES[config.architecture].unit_norm_decoder

@@ -1,0 +1,184 @@
+"""The one form that every published SAE is read into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from extract.errors import UserError
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a file, or its format's definition, says about where an SAE belongs."""
+
+    model: str | None = None
+    """The parent's name, as ``python -m extract`` has it; None where nothing says it."""
+    site: str | None = None
+    """Where its input lies, in this project's words."""
+    token_dropout: bool | None = None
+    """Whether the parent ran with ESM2's embedding scale."""
+    special_tokens: str | None = None
+    """What was done with BOS and EOS in training; here they never reach an SAE."""
+    weights_sha256: str | None = None
+    """Of the parent's encoder; only our own exports have it."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a user says where files of some formats are silent."""
+
+    k: int | None = None
+    """Latents active per residue."""
+    variant: str | None = None
+    """Which of a format's kinds it is, where the file does not say."""
+    token_zscore: bool | None = None
+    """Whether every residue is standardised over its own dimensions."""
+    input_scale: float | None = None
+    """s of x = s · activation, where the file lost it."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """An SAE as ``h = (x − b_dec) W_enc + b_enc``, x̂ = z W_dec + b_dec.
+
+    z is ReLU of the k largest of h, or h where it is above θ. x = scale · n, where n is the
+    activation or, with ``token_zscore``, its z-score over its own dimensions.
+    """
+
+    path: Path
+    """The weights file."""
+    W_enc: Float[np.ndarray, "d_model d_sae"]
+    """Encoder."""
+    b_enc: Float[np.ndarray, " d_sae"]
+    """Its bias."""
+    W_dec: Float[np.ndarray, "d_sae d_model"]
+    """Decoder, a row per latent, with the norms it was published with."""
+    b_dec: Float[np.ndarray, " d_model"]
+    """Its bias, subtracted before the encoder."""
+    facts: Facts
+    """Where it belongs."""
+    k: int | None = None
+    """Of a top-k SAE; None when the file does not say (``threshold`` is None too)."""
+    threshold: Float[np.ndarray, " d_sae"] | None = None
+    """θ ≥ 0; None for a top-k SAE."""
+    token_zscore: tuple[float, float] | None = None
+    """As in ``SAEConfig``."""
+    mean: Float[np.ndarray, " d_model"] | None = None
+    """Subtracted from n; None for nothing."""
+    scale: float = 1.0
+    """Factor between n and x."""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """What else the file says, for the record."""
+
+    def __post_init__(self) -> None:
+        """Refuse arrays that do not fit each other, or are not finite.
+
+        Raises:
+            UserError: naming the array.
+        """
+        d_model, d_sae = self.W_enc.shape
+        shapes = {"b_enc": (d_sae,), "W_dec": (d_sae, d_model), "b_dec": (d_model,)}
+        shapes |= {"threshold": (d_sae,)} if self.threshold is not None else {}
+        shapes |= {"mean": (d_model,)} if self.mean is not None else {}
+        for name, shape in shapes.items():
+            found = getattr(self, name).shape
+            if found != shape:
+                which = "encoder" if d_model > d_sae else "decoder"
+                turned = name == "W_dec" and found == shape[::-1]
+                why = f"the {which} is transposed, or the file is damaged" if turned else "damaged"
+                raise UserError(
+                    f"{self.path}: {name} is {list(found)} and should be {list(shape)}, as W_enc "
+                    f"is {[d_model, d_sae]}: {why}; fetch it again"
+                )
+        for name in ("W_enc", *shapes):
+            if not np.isfinite(getattr(self, name)).all():
+                raise UserError(f"{self.path}: {name} has values that are not finite; fetch it "
+                                "again, or choose another SAE")  # fmt: skip
+        if self.k is not None and not 1 <= self.k <= d_sae:
+            raise UserError(f"{self.path}: k ({self.k}) must be 1 to d_sae ({d_sae})")
+        if not np.isfinite(self.scale) or self.scale <= 0:
+            raise UserError(f"{self.path}: the input scale ({self.scale}) must be above 0")
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """d_model, d_sae."""
+        return self.W_enc.shape[0], self.W_enc.shape[1]
+
+
+def matrix(arrays: Mapping[str, Any], key: str, path: Path, *, turn: bool = False) -> np.ndarray:
+    """A float32 matrix of a file, transposed if the format keeps it so.
+
+    Raises:
+        UserError: it is no matrix of numbers.
+    """
+    return _float(arrays, key, path, 2).T if turn else _float(arrays, key, path, 2)
+
+
+def vector(arrays: Mapping[str, Any], key: str, path: Path) -> np.ndarray:
+    """A float32 vector of a file.
+
+    Raises:
+        UserError: it is no vector of numbers.
+    """
+    return _float(arrays, key, path, 1)
+
+
+def _float(arrays: Mapping[str, Any], key: str, path: Path, ndim: int) -> np.ndarray:
+    value = arrays[key]
+    if not isinstance(value, np.ndarray) or value.ndim != ndim or not value.size:
+        shape = list(value.shape) if isinstance(value, np.ndarray) else type(value).__name__
+        raise UserError(f"{path}: {key} should have {ndim} dimensions, found {shape}")
+    if value.dtype.kind not in "fV":  # bfloat16 is of kind V
+        raise UserError(f"{path}: {key} holds {value.dtype}, not real numbers")
+    with np.errstate(over="ignore"):  # a float64 too large becomes infinite, which is refused
+        return np.ascontiguousarray(value, dtype=np.float32)
+
+
+def unbiased(W_enc: np.ndarray, b_enc: np.ndarray, b_dec: np.ndarray) -> np.ndarray:
+    """b_enc of the same SAE when b_dec is subtracted first: x W + b = (x − b_dec) W + b + b_dec W.
+
+    In float64, since it is done once.
+    """
+    shift = b_dec.astype(np.float64) @ W_enc.astype(np.float64)
+    return (b_enc.astype(np.float64) + shift).astype(np.float32)
+
+
+def gated_as_threshold(
+    W_enc: np.ndarray, gate: np.ndarray, r_mag: np.ndarray, b_mag: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """W_enc, b_enc and θ of a gated SAE (arXiv 2404.16014).
+
+    u + gate > 0 decides, ReLU(e^r u + b_mag) is the value: with h = e^r u + b_mag that is
+    h > b_mag − e^r gate.
+    """
+    gain = np.exp(r_mag.astype(np.float64))
+    theta = np.maximum(b_mag - gain * gate, 0.0)
+    return (W_enc * gain).astype(np.float32), b_mag, theta.astype(np.float32)
+
+
+def block_of(name: str | None) -> str | None:
+    """This project's name of a place in a parent that others call a layer; None if it is unclear.
+
+    ``blocks.3.hook_resid_post`` (TransformerLens), ``esm.encoder.layer.3`` (Hugging Face),
+    ``layers.3`` (sparsify) and ``resid_post_layer_3`` (dictionary_learning) are all what follows
+    the fourth block.
+    """
+    import re
+
+    if name is None:
+        return None
+    before = re.fullmatch(r"blocks\.(\d+)\.hook_resid_pre", name)
+    if before:
+        return f"block{int(before[1])}"
+    after = re.fullmatch(
+        r"blocks\.(\d+)\.hook_resid_post|(?:\w+\.)*(?:layers?|h|blocks)\.(\d+)(?:\.output)?"
+        r"|resid_post_layer_(\d+)",
+        name,
+    )
+    return f"block{int(next(g for g in after.groups() if g)) + 1}" if after else None
