@@ -40,6 +40,8 @@ SPREAD = 3.0
 """Activations whose spread is this many times the recorded one (or its inverse) were rescaled."""
 SCALES = np.geomspace(1e-3, 1e3, 19)
 """Factors that a lost scale is looked for among, and then between the neighbours of the best."""
+MUCH_LESS = 0.7
+"""An FVU that something simple would bring down to this share of it is suspicious."""
 TRIED_RESIDUES = 512
 """On which causes are tried out."""
 BLOCK_ENTRIES = 2**25
@@ -181,15 +183,23 @@ def _rescaled(loaded: LoadedSAE, x: Rows) -> str | None:
     )
 
 
+def better_fit(loaded: LoadedSAE, x: Rows, below: float) -> str | None:
+    """What would make FVU much smaller than it is, in words; None when nothing that is tried does.
+
+    Args:
+        loaded: the run.
+        x: raw activations, of which some are used.
+        below: FVU as it is.
+    """
+    words, value = _best_attempt(loaded, x)
+    return f"{words} (FVU would be {value:.3f})" if value < MUCH_LESS * below else None
+
+
 def likely_cause(loaded: LoadedSAE, x: Rows, limit: float) -> str:
-    """What would bring the FVU down, tried out on some of the residues, in words."""
-    x = x[:: max(1, len(x) // TRIED_RESIDUES)][:TRIED_RESIDUES]
-    sae = loaded.sae
-    attempts = _attempts(sae, x) | _undone(sae, x, loaded.store_manifest)
-    found = {words: value for words, value in attempts.items() if value <= limit}
-    if found:
-        words = min(found, key=lambda w: found[w])
-        return f"likely cause: {words} (FVU would be {found[words]:.3f})"
+    """What would bring FVU below its limit, tried out on some of the residues, in words."""
+    words, value = _best_attempt(loaded, x)
+    if value <= limit:
+        return f"likely cause: {words} (FVU would be {value:.3f})"
     manifest = loaded.store_manifest
     dropout = "on" if manifest["parent"]["token_dropout"] else "off"
     return (
@@ -197,6 +207,13 @@ def likely_cause(loaded: LoadedSAE, x: Rows, limit: float) -> str:
         f"LayerNorm, token dropout (it should be {dropout}), other weights of the parent, or a "
         "mean or scale that was lost; extract the site again as the run's record says"
     )
+
+
+def _best_attempt(loaded: LoadedSAE, x: Rows) -> tuple[str, float]:
+    x = x[:: max(1, len(x) // TRIED_RESIDUES)][:TRIED_RESIDUES]
+    attempts = _attempts(loaded.sae, x) | _undone(loaded.sae, x, loaded.store_manifest)
+    words = min(attempts, key=lambda w: attempts[w])
+    return words, attempts[words]
 
 
 def _attempts(sae: SAE, x: Rows) -> dict[str, float]:

@@ -21,7 +21,7 @@ from saejax.architectures import ARCHITECTURES
 from saejax.calibrate import BLOCK_ROWS
 from saejax.checkpoint import RUN_FORMAT_VERSION, load_sae, save_published
 from saejax.evaluate import evaluate
-from saejax.gate import check_fvu, sample_rows
+from saejax.gate import better_fit, check_fvu, sample_rows
 from saejax.interop.find_k import SCAN_RESIDUES, Scan, scan_k
 from saejax.interop.formats import read_published
 from saejax.interop.hub import local_path
@@ -81,7 +81,10 @@ def import_sae(request: Request, store: ActivationStore) -> LoadedSAE:
     sae = _sae_of(replace(published, k=k))
     record = _record(request, published, facts, sources, how, sae.config, store)
     loaded = LoadedSAE(request.out, sae, sae.config, record)
-    check_fvu(loaded, x, expected=request.expected_fvu)
+    found = check_fvu(loaded, x, expected=request.expected_fvu)
+    better = better_fit(loaded, x, found.fvu)
+    if better is not None:
+        log.warning("%s: FVU is %.3f, and %s", request.out, found.fvu, better)
     blocks = (x[i : i + BLOCK_ROWS] for i in range(0, len(x), BLOCK_ROWS))
     result = evaluate(sae, blocks)
     record["results"] = result.summary()
@@ -172,9 +175,9 @@ def _k_of(published: Published, request: Request, x: np.ndarray) -> tuple[int | 
             "the activations"
         )
     scan = _scan(published, x)
-    for k, value, factor in zip(scan.k, scan.fvu, scan.factor, strict=True):
-        log.info("  k %4d: FVU %.4f, best factor of latents %.3f", k, value, factor)
     if known is None:
+        for k, value, factor in zip(scan.k, scan.fvu, scan.factor, strict=True):
+            log.info("  k %4d: FVU %.4f, best factor of latents %.3f", k, value, factor)
         k = scan.found(str(path))
         log.info("%s: k is %d, where the best factor is 1 (it is at %.0f)", path, k, scan.crossing)
         return k, f"found by a scan: the best factor of latents is 1 at k = {scan.crossing:.1f}"
