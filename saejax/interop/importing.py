@@ -78,7 +78,7 @@ def import_sae(request: Request, store: ActivationStore) -> LoadedSAE:
     require_fit(published, facts, store)
     x = sample_rows(store, request.residues)
     k, how = _k_of(published, request, x)
-    sae = _sae_of(replace(published, k=k))
+    sae = sae_of(replace(published, k=k))
     record = _record(request, published, facts, sources, how, sae.config, store)
     loaded = LoadedSAE(request.out, sae, sae.config, record)
     found = check_fvu(loaded, x, expected=request.expected_fvu)
@@ -189,13 +189,13 @@ def _k_of(published: Published, request: Request, x: np.ndarray) -> tuple[int | 
 
 
 def _scan(published: Published, x: np.ndarray) -> Scan:
-    sae = _sae_of(replace(published, k=1))
+    sae = sae_of(replace(published, k=1))
     rows = np.asarray(sae.normalize(x[:: max(1, len(x) // SCAN_RESIDUES)][:SCAN_RESIDUES]))
     p = published
     return scan_k(rows, p.W_enc, p.b_enc, p.W_dec, p.b_dec)
 
 
-def _sae_of(published: Published) -> SAE:
+def sae_of(published: Published) -> SAE:
     """The SAE, in the form it is used in."""
     p, (d_model, d_sae) = published, published.sizes
     top_k = p.threshold is None

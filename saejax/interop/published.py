@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from extract.errors import UserError
 
@@ -49,28 +48,30 @@ class Published:
 
     z is ReLU of the k largest of h, or h where it is above θ. x = scale · n, where n is the
     activation or, with ``token_zscore``, its z-score over its own dimensions.
+
+    Shapes are of a stranger's files: checked below, with words for whoever has to mend them.
     """
 
     path: Path
     """The weights file."""
-    W_enc: Float[np.ndarray, "d_model d_sae"]
-    """Encoder."""
-    b_enc: Float[np.ndarray, " d_sae"]
-    """Its bias."""
-    W_dec: Float[np.ndarray, "d_sae d_model"]
-    """Decoder, a row per latent, with the norms it was published with."""
-    b_dec: Float[np.ndarray, " d_model"]
-    """Its bias, subtracted before the encoder."""
+    W_enc: np.ndarray
+    """Encoder, ``[d_model, d_sae]``."""
+    b_enc: np.ndarray
+    """Its bias, ``[d_sae]``."""
+    W_dec: np.ndarray
+    """Decoder, ``[d_sae, d_model]``: a row per latent, with the norms it was published with."""
+    b_dec: np.ndarray
+    """Its bias, ``[d_model]``, subtracted before the encoder."""
     facts: Facts
     """Where it belongs."""
     k: int | None = None
     """Of a top-k SAE; None when the file does not say (``threshold`` is None too)."""
-    threshold: Float[np.ndarray, " d_sae"] | None = None
-    """θ ≥ 0; None for a top-k SAE."""
+    threshold: np.ndarray | None = None
+    """θ ≥ 0, ``[d_sae]``; None for a top-k SAE."""
     token_zscore: tuple[float, float] | None = None
     """As in ``SAEConfig``."""
-    mean: Float[np.ndarray, " d_model"] | None = None
-    """Subtracted from n; None for nothing."""
+    mean: np.ndarray | None = None
+    """Subtracted from n, ``[d_model]``; None for nothing."""
     scale: float = 1.0
     """Factor between n and x."""
     notes: Mapping[str, Any] = field(default_factory=dict)
