@@ -110,13 +110,14 @@ def _finished(run: Path) -> bool:
 def annotated(config: LayersConfig, sites: Sequence[str], name: str, *more: object) -> list[Path]:
     """Folders with the stores of the annotated proteins, a subfolder for each site."""
     folders = [config.out / name / source for source in ("pdb", "swissprot")]
-    for folder, source in zip(folders, ("pdb", "swissprot"), strict=True):
-        last = folder if len(sites) == 1 else folder / sites[-1]
-        step(
-            (last / "manifest.json").exists(), "extract",
-            "--fasta", config.data / f"{source}.fasta.gz", "--dtype", "bfloat16",
-            "--site", *sites, "--out", folder, *more,
-        )  # fmt: skip
+    for folder in folders:
+        fasta = config.data / f"{folder.name}.fasta.gz"
+        flags = ["--fasta", fasta, "--dtype", "bfloat16", *more]
+        if len(sites) > 1 and not folder.exists():
+            step(False, "extract", *flags, "--site", *sites, "--out", folder)
+        for site in sites:  # what an earlier call with other sites has not made
+            out = folder if len(sites) == 1 else folder / site
+            step((out / "manifest.json").exists(), "extract", *flags, "--site", site, "--out", out)
     return folders
 
 

@@ -12,7 +12,6 @@ Command: ``python -m experiments.steer_amino_acids --run runs/demo/sae --probes 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from dataclasses import dataclass
@@ -25,7 +24,8 @@ import tyro
 
 from extract.errors import UserError, run_cli
 from extract.fasta import Protein
-from extract.files import read_json, write_atomically, write_json_atomically
+from extract.files import plain_settings, read_json, write_atomically, write_json_atomically
+from extract.sampling import by_hash
 from extract.store import ActivationStore
 
 if TYPE_CHECKING:
@@ -68,8 +68,7 @@ def unseen_proteins(config: AminoAcidConfig) -> list[Protein]:
     unseen = [p for p in store.proteins if p.id in test]
     if not unseen:
         raise UserError(f"{config.activations}: none of its proteins is in the probes' test part")
-    unseen.sort(key=lambda p: hashlib.sha256(p.sequence.encode()).hexdigest())
-    return unseen[: config.n_proteins]
+    return by_hash(unseen, config.n_proteins)
 
 
 def best_latents(config: AminoAcidConfig, run_name: str) -> dict[str, int]:
@@ -166,12 +165,11 @@ def _row(
 
 def summarize(config: AminoAcidConfig, table: pd.DataFrame) -> dict[str, Any]:
     """The finding in a few numbers, with the settings."""
-    plain = {k: str(v) if isinstance(v, Path) else v for k, v in vars(config).items()}
     column = {name: table[name].to_numpy(dtype=float) for name in table.select_dtypes("number")}
     target = column["delta_log_p"]
     run = read_json(config.run / "run.json", "a training run")
     return {
-        "config": plain,
+        "config": plain_settings(config),
         "parent": run["store"]["parent"],
         "site": run["store"]["site"],
         "n_amino_acids": len(table),

@@ -34,9 +34,11 @@ import pandas as pd
 import tyro
 from scipy.stats import rankdata
 
+from extract.alphabet import AMINO_ACIDS
 from extract.errors import UserError, run_cli
 from extract.fasta import Protein
 from extract.files import read_json, without_nan, write_atomically, write_json_atomically
+from extract.sampling import by_hash
 from extract.selection import read_fasta
 
 if TYPE_CHECKING:
@@ -92,12 +94,6 @@ class SteeringBenchmarkConfig:
         if len(self.runs) != len(self.probes):
             raise UserError(f"--runs ({len(self.runs)}) and --probes ({len(self.probes)}): give "
                             "one folder of probes for each run")  # fmt: skip
-
-
-def by_hash(proteins: Sequence[Protein], n: int) -> list[Protein]:
-    """The ``n`` with the smallest SHA-256."""
-    order = sorted(proteins, key=lambda p: hashlib.sha256(p.sequence.encode()).hexdigest())
-    return order[:n]
 
 
 def targets_of(config: SteeringBenchmarkConfig, probes: Path) -> pd.DataFrame:
@@ -204,7 +200,7 @@ def run_layer(
     from extract.parents import load_parent_of
     from saejax.checkpoint import load_sae
     from steering.benchmark import BenchmarkSettings, Target, row_of, run_target
-    from steering.benchmark_command import line_of, steers
+    from steering.benchmark_command import line_of
     from steering.torch_sae import TorchSAE
 
     loaded = load_sae(run)
@@ -214,7 +210,7 @@ def run_layer(
     split = pd.read_csv(probes_folder / "split.csv", dtype=str)
     part = dict(zip(split["id"], split["part"], strict=True))
     wanted = targets_of(config, probes_folder)
-    concepts = [t for t in dict.fromkeys(wanted["target"]) if t not in set("ACDEFGHIKLMNPQRSTVWY")]
+    concepts = [t for t in dict.fromkeys(wanted["target"]) if t not in set(AMINO_ACIDS)]
     readers = fit_probes(config, model, proteins, part, concepts)
     unseen = by_hash(
         [p for p in proteins if part.get(p.id) == "test" and len(p.sequence) <= 400],
@@ -241,10 +237,7 @@ def run_layer(
             {"run": run.name, "site": loaded.site, "site_depth": model.sites.index(loaded.site)}
             | row_of(result)
             | {k: t[k] for k in ("why", "f1", "precision", "excess")}
-            | {
-                "steers": steers(result),
-                "probe_auroc": reader.record["held_out"]["auroc"] if reader else np.nan,
-            }
+            | {"probe_auroc": reader.record["held_out"]["auroc"] if reader else np.nan}
         )
     return pd.DataFrame(rows)
 

@@ -18,6 +18,8 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import tyro
 
+from extract.errors import UserError
+
 T = TypeVar("T")
 Config = TypeVar("Config")
 
@@ -67,6 +69,19 @@ def parse(
         args=args,
         default=tyro.MISSING_NONPROP if default is None else default,
     )
+
+
+def require_at_least(config: Any, least: int, *names: str) -> None:
+    """Refuse settings that are given and below ``least``.
+
+    Raises:
+        UserError: naming the flag and its value.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < least:
+            rule = f"be at least {least}" if least else "not be negative"
+            raise UserError(f"--{name.replace('_', '-')} ({value}) must {rule}")
 
 
 def fill_help(config: type) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import hashlib
 import importlib.metadata
@@ -10,8 +11,9 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -52,6 +54,18 @@ def read_json(path: Path, what: str) -> dict:
     return value
 
 
+def plain(value: Any) -> Any:
+    """A setting as a JSON value: a path as text, a tuple as a list, others as they are."""
+    if isinstance(value, tuple):
+        return [plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def plain_settings(config: Any) -> dict[str, Any]:
+    """The fields of a flat dataclass as JSON values, for a record."""
+    return {f.name: plain(getattr(config, f.name)) for f in fields(config)}
+
+
 def versions(*packages: str) -> dict[str, str]:
     """Versions of installed packages, for a manifest."""
     return {name: importlib.metadata.version(name) for name in packages}
@@ -61,6 +75,15 @@ def write_lines_atomically(path: Path, lines: list[dict]) -> None:
     """Write JSON lines, all or none of them."""
     text = "".join(json.dumps(line) + "\n" for line in lines)
     write_atomically(path, lambda f: f.write(text.encode()))
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table, whole or not at all; lines end with a line feed."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_atomically(path, lambda f: f.write(text.getvalue().encode()))
 
 
 def save_array_atomically(path: Path, array: np.ndarray) -> None:

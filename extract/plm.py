@@ -159,6 +159,13 @@ class ProteinLM(ABC):
         words += f" ({blocks[-1]} has the parts {' and '.join(parts)})" if parts else ""
         return ", and ".join([words, *(site for site in whole if site not in blocks)])
 
+    def describe_site(self, site: str) -> dict:
+        """What an artifact records about activations of ``site``, or what it must fit.
+
+        ``parent``, ``site`` and ``d_model``, as :func:`extract.store.require_same_parent` compares.
+        """
+        return {"parent": self.describe(), "site": site, "d_model": self.d_model}
+
     def describe(self) -> dict:
         """What an artifact records about its parent."""
         weights = self.weights

@@ -29,6 +29,11 @@ def sequence_hash(sequence: str, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}:{sequence}".encode()).digest()[:16]
 
 
+def by_hash(proteins: Iterable[Protein], n: int) -> list[Protein]:
+    """The ``n`` proteins whose sequences have the smallest SHA-256, in its order; in memory."""
+    return sorted(proteins, key=lambda p: hashlib.sha256(p.sequence.encode()).digest())[:n]
+
+
 class _Entry(NamedTuple):
     key: bytes
     number: int

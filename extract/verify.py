@@ -127,8 +127,8 @@ def recompute(store: ActivationStore, config: VerifyConfig) -> tuple[float, int,
         dtype=store.manifest["parent"]["compute_dtype"],
         model=config.model,
     )
-    found = {"parent": model.describe(), "site": store.site, "d_model": model.d_model}
-    require_same_parent(store.manifest, found, what=f"store {store.place} and these weights")
+    what = f"store {store.place} and these weights"
+    require_same_parent(store.manifest, model.describe_site(store.site), what=what)
     rng = np.random.default_rng(config.seed)
     n = min(config.proteins, len(store.proteins))
     worst, identical = 0.0, 0

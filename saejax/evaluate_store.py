@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,13 @@ from jaxtyping import Float
 from extract.alphabet import RESIDUE_TYPES, residue_types
 from extract.command_line import Optional, Several, parse
 from extract.errors import UserError
-from extract.files import require_place_for, versions, without_nan, write_json_atomically
+from extract.files import (
+    plain_settings,
+    require_place_for,
+    versions,
+    without_nan,
+    write_json_atomically,
+)
 from extract.store import ActivationStore, require_same_parent
 from saejax.checkpoint import LoadedSAE, load_sae
 from saejax.data import RowStore
@@ -84,7 +90,7 @@ def evaluate_store(config: EvaluateConfig) -> dict[str, Any]:
         "site": loaded.site,
         "activations": {"folder": str(store.folder)} | {k: store.manifest[k] for k in facts},
         "trained_on": trained_on,
-        "config": {k: _plain(v) for k, v in asdict(config).items()},
+        "config": plain_settings(config),
         "figures": figures(loaded, result) | gamma,
         "by_residue": by_residue(result),
         "dimensions": by_dimension(result),
@@ -195,12 +201,6 @@ def _source(config: EvaluateConfig, loaded: LoadedSAE, store: ActivationStore) -
 def _same_source(ours: Mapping, theirs: Mapping) -> bool:
     hashes = [(m.get("source") or {}).get("sha256") for m in (ours, theirs)]
     return hashes[0] is not None and hashes[0] == hashes[1]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [str(v) for v in value]
-    return None if value is None else str(value)
 
 
 def table(record: Mapping[str, Any]) -> list[str]:

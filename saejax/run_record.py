@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from extract.errors import UserError
-from extract.files import read_json, versions, write_json_atomically
+from extract.files import plain, read_json, versions, write_json_atomically
 from saejax.checkpoint import RUN_FORMAT_VERSION
 from saejax.config import TrainConfig
 from saejax.processes import primary
@@ -30,12 +30,6 @@ _MADE_BEFORE_THE_RECORD = {"held_out"}
 
 def settings_of(config: TrainConfig) -> dict[str, Any]:
     """A run's settings as plain values; those of the stream only when there is one."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Path):
-            return str(value)
-        return [plain(v) for v in value] if isinstance(value, tuple) else value
-
     return {name: plain(value) for name, value in config.settings().items()}
 
 

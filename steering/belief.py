@@ -26,7 +26,7 @@ from extract.plm import ProteinLM
 from steering.concept_probe import ConceptProbe
 from steering.design import Variant
 from steering.effects import amino_acid_log_p
-from steering.masked import standard_residues
+from steering.masked import batches_of_jobs, disjoint_parts, standard_residues
 from steering.torch_sae import TorchSAE
 
 COPIES = 10
@@ -205,37 +205,21 @@ def pseudo_perplexity(
     if copies is not None and copies < 1:
         raise UserError(f"copies ({copies}) must be at least 1")
     jobs = [(s, part) for s, sequence in enumerate(sequences)
-            for part in _parts(standard_residues(sequence), copies, seed)]  # fmt: skip
-    lengths = [len(sequences[s]) for s, _ in jobs]
+            for part in disjoint_parts(standard_residues(sequence), copies, seed)]  # fmt: skip
     sums, counts = np.zeros(len(sequences)), np.zeros(len(sequences))
-    with tqdm(total=sum(lengths), desc="pseudo-perplexity", unit="res", unit_scale=True,
-              disable=None) as bar:  # fmt: skip
-        for batch in token_batches(range(len(jobs)), lengths, batch_residues):
-            tokens = model.tokenize([sequences[jobs[j][0]] for j in batch])
-            starts = np.cumsum([0, *tokens.lengths[:-1]]) + tokens.n_before
-            rows = np.concatenate([s + jobs[j][1] for s, j in zip(starts, batch, strict=True)])
-            rows_M = torch.from_numpy(rows).to(tokens.ids.device)
-            masked = tokens._replace(ids=tokens.ids.index_fill(0, rows_M, model.mask_token))
-            log_p = amino_acid_log_p(model.logits(masked)[rows_M], model.amino_acid_tokens)
-            which = np.concatenate([_types(sequences[jobs[j][0]])[jobs[j][1]] for j in batch])
-            log_p_M = log_p.cpu().double().numpy()[np.arange(len(which)), which]
-            owners = np.concatenate([np.full(len(jobs[j][1]), jobs[j][0]) for j in batch])
-            sums += np.bincount(owners, -log_p_M, minlength=len(sequences))
-            counts += np.bincount(owners, minlength=len(sequences))
-            bar.update(sum(lengths[j] for j in batch))
+    with tqdm(total=sum(len(sequences[s]) for s, _ in jobs), desc="pseudo-perplexity", unit="res",
+              unit_scale=True, disable=None) as bar:  # fmt: skip
+        for batch in batches_of_jobs(model, sequences, jobs, mask=model.mask_token,
+                                     batch_residues=batch_residues):  # fmt: skip
+            logits = model.logits(batch.tokens)[batch.rows]
+            log_p = amino_acid_log_p(logits, model.amino_acid_tokens).cpu().double().numpy()
+            of_residues = log_p[np.arange(len(batch.types)), batch.types]
+            sums += np.bincount(batch.proteins, -of_residues, minlength=len(sequences))
+            counts += np.bincount(batch.proteins, minlength=len(sequences))
+            bar.update(len(batch.tokens.residue_rows()))
     if not np.isfinite(sums).all():
         raise UserError(f"the output of {model.name} is not finite; check its weights")
     return np.exp(np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0))
-
-
-def _parts(standard: np.ndarray, copies: int | None, seed: int) -> list[np.ndarray]:
-    """Disjoint parts of some positions, none of them empty."""
-    n = len(standard) if copies is None else min(copies, len(standard))
-    return np.array_split(np.random.default_rng(seed).permutation(standard), n) if n else []
-
-
-def _types(sequence: str) -> Int[np.ndarray, " residues"]:
-    return residue_types(residue_tokens(sequence)).astype(np.int64)
 
 
 def read_probes(
@@ -278,8 +262,7 @@ def _read(
         streams = {site: x[rows] for site, x in model.residuals(tokens, sites).items()}
         columns = [probe.probability(streams[probe.site]) for probe in probes]
         if sae is not None and latents:
-            values, indices = sae.encode(streams[sae.site])
-            columns = [torch.where(indices == j, values, 0.0).sum(-1) for j in latents] + columns
+            columns = [*sae.encode(streams[sae.site]).of(latents).unbind(-1), *columns]
         per_residue = torch.stack(columns, -1).cpu().numpy()
         found += np.split(per_residue, np.cumsum([lengths[i] for i in batch])[:-1])
     return found

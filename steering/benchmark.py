@@ -11,8 +11,10 @@ A target is a latent and what it should move:
 Controls are random latents of about the same firing frequency and random directions. For each the
 norm at which its mean KL(base ‖ steered) at masked positions equals the latent's is found from its
 dose-response; the comparison is made there. A protein counts as steered where the target moves
-further than the 95th percentile of its controls; the **success rate** is the share of proteins, by
-chance about 5 %. Controls that never reach the KL stand at their highest, and are counted.
+further than the 95th percentile of its controls; the **success rate** is the share of proteins.
+:func:`steering.success.chance` says what it is at most by chance, :func:`~steering.success.steers`
+when a latent is said to steer. Controls that never reach the KL stand at their highest, and are
+counted.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ from steering.design import design
 from steering.design_settings import DesignSettings
 from steering.edits import Edit, Where, multiple_of_maximum
 from steering.masked import masked_residues, scored_batches
-from steering.success import LEVEL, amino_acid_readout, success
+from steering.success import amino_acid_readout, share_beyond, steers, success
 from steering.sweep import DoseResponse, dose_response
 from steering.torch_sae import TorchSAE
 
@@ -92,6 +94,11 @@ class BenchmarkSettings:
     batch_residues: int = 4096
     """Residues per forward pass."""
 
+    @property
+    def n_controls(self) -> int:
+        """Random latents and directions."""
+        return self.n_latents + self.n_directions
+
 
 class TargetResult(NamedTuple):
     """What became of one target."""
@@ -112,6 +119,13 @@ class TargetResult(NamedTuple):
     """Of the latent: frequency, maximum, KL, its ratio to controls' of equal norm, and more."""
     per_protein: Float[np.ndarray, " proteins"]
     """Movement of each protein; NaN where nothing was masked."""
+    n_controls: int
+    """Random latents and directions."""
+
+    @property
+    def steers(self) -> bool:
+        """Whether the latent steers: see :func:`steering.success.steers`."""
+        return steers(self.success, self.n_controls)
 
 
 def run_target(
@@ -155,7 +169,7 @@ def run_target(
         n_directions=settings.n_directions, seed=settings.seed,
         batch_tokens=settings.batch_residues,
     )  # fmt: skip
-    facts = facts_of(model, sae, loaded, target.latent, response)
+    facts = facts_of(sae, loaded, target.latent, response)
     if target.is_amino_acid:
         readout = amino_acid_readout(response, target.name)
         last = success(response, readout, seed=settings.seed)[-1]
@@ -163,7 +177,7 @@ def run_target(
         return TargetResult(
             target, last.effect, float(np.nanmean(matched[:, -1])), last.steered_at_equal_kl,
             last.steered_at_equal_norm.mean, last.controls_reached, facts,
-            readout[0, len(GRID) - 1],
+            readout[0, len(GRID) - 1], settings.n_controls,
         )  # fmt: skip
     if target.name not in probes:
         raise UserError(f"target {target.name!r}: no probe of this concept was given")
@@ -176,11 +190,10 @@ def run_target(
         model, sae, sequences, edits[-1], directions * norms[:, None].to(directions),
         probes[target.name], settings,
     )  # fmt: skip
-    above = (moved > np.quantile(of_controls, LEVEL, axis=0)) & (moved != 0)
     return TargetResult(
         target, bootstrap_mean(moved, seed=settings.seed), float(of_controls.mean()),
-        bootstrap_mean(above.astype(float), seed=settings.seed), float("nan"), reached, facts,
-        moved,
+        share_beyond(moved, of_controls, settings.seed), float("nan"), reached, facts, moved,
+        settings.n_controls,
     )  # fmt: skip
 
 
@@ -238,7 +251,6 @@ def _rewritten(
 
 @torch.inference_mode()
 def facts_of(
-    model: ProteinLM,
     sae: TorchSAE,
     loaded: LoadedSAE,
     latent: int,
@@ -278,4 +290,6 @@ def row_of(result: TargetResult) -> dict[str, Any]:
         "success_equal_norm": result.success_equal_norm,
         "controls_reached": result.controls_reached,
         "n_proteins": int((~np.isnan(result.per_protein)).sum()),
-    } | result.facts
+        **result.facts,
+        "steers": result.steers,
+    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from extract.errors import UserError
-from extract.files import open_text, without_nan, write_atomically, write_json_atomically
+from extract.files import open_text, without_nan, write_csv, write_json_atomically
 from steering.commands import check_reconstruction, describe, load
 from steering.config_many import BenchmarkConfig, read_proteins
 from steering.results import FORMAT_VERSION, RECORD, begin_result, require_result_folder
@@ -90,11 +89,6 @@ def read_targets(path: Path) -> list[Target]:
     return targets
 
 
-def steers(result: TargetResult) -> bool:
-    """Whether more proteins than not move beyond their controls, and surely more than by chance."""
-    return result.success.mean >= 0.5 and result.success.low > 0.05
-
-
 def by_class(results: Sequence[TargetResult]) -> list[dict[str, Any]]:
     """Success rates by kind of concept."""
     kinds = dict.fromkeys(r.target.kind for r in results)
@@ -106,7 +100,7 @@ def by_class(results: Sequence[TargetResult]) -> list[dict[str, Any]]:
                 "kind": kind,
                 "n_targets": len(of_kind),
                 "success": float(np.mean([r.success.mean for r in of_kind])),
-                "n_steer": sum(map(steers, of_kind)),
+                "n_steer": sum(r.steers for r in of_kind),
                 "control": float(np.mean([r.control for r in of_kind])),
                 "effect": float(np.mean([r.effect.mean for r in of_kind])),
             }
@@ -136,19 +130,18 @@ def write_benchmark(
 
     from steering.benchmark import row_of
     from steering.page import write_page
+    from steering.success import chance
 
     begin_result(out)
-    rows = [row_of(r) | {"steers": steers(r)} for r in results]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(out / "benchmark.csv", lambda f: f.write(text.getvalue().encode()))
+    rows = [row_of(r) for r in results]
+    names = list(rows[0])
+    write_csv(out / "benchmark.csv", names, [[row[name] for name in names] for row in rows])
     whole = {
         "kind": "benchmark",
         "format_version": FORMAT_VERSION,
         **record,
         "settings": asdict(settings),
+        "chance": chance(settings.n_controls),
         "classes": by_class(results),
         "targets": rows,
     }

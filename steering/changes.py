@@ -22,8 +22,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from extract.errors import UserError
-from steering.edits import OF_STREAM, Edit, Residues, latents_of
+from steering.edits import OF_STREAM, Edit, Residues, latents_of, require_distinct
 from steering.torch_sae import TorchLatents, TorchSAE
 
 ErrorTerm = Literal["keep", "drop"]
@@ -51,15 +50,9 @@ def check_edits(sae: TorchSAE, edits: Sequence[Edit]) -> None:
     Raises:
         UserError: naming the latent.
     """
-    seen = set()
     for edit in edits:
         sae.check_latent(edit.latent)
-        if (edit.latent, edit.where) in seen:
-            raise UserError(
-                f"latent {edit.latent} is edited twice at the same residues ({edit.where}); give "
-                "it one edit there"
-            )
-        seen.add((edit.latent, edit.where))
+    require_distinct(edits)
 
 
 def change_of(
@@ -84,9 +77,8 @@ def change_of(
         latents: ``sae.encode(x_RD)``, if it is known.
     """
     names = latents_of(edits)
-    values, indices = sae.encode(x_RD) if latents is None else latents
-    columns = [torch.where(indices == j, values, 0.0).sum(-1) for j in names]
-    before_RC = torch.stack(columns, -1) if columns else values.new_zeros((len(x_RD), 0))
+    latents = sae.encode(x_RD) if latents is None else latents
+    before_RC = latents.of(names)
     after_RC = before_RC.clone()
     edited_R = torch.zeros(len(x_RD), dtype=torch.bool, device=x_RD.device)
     extra_RD = torch.zeros((len(x_RD), sae.d_model), device=x_RD.device)
@@ -101,7 +93,7 @@ def change_of(
             after_RC[:, column] = torch.where(at, new, after_RC[:, column])
     delta_RD = decoded_change(sae, after_RC - before_RC, names, x_RD) + extra_RD
     if error_term == "drop":
-        x_hat_RD = sae.decode(TorchLatents(values, indices), x_RD)
+        x_hat_RD = sae.decode(latents, x_RD)
         delta_RD = torch.where(edited_R[:, None], x_hat_RD + delta_RD - x_RD.float(), 0.0)
     return Change(delta_RD, edited_R, before_RC, after_RC)
 

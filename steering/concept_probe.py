@@ -61,9 +61,8 @@ class ConceptProbe:
         Raises:
             UserError: the first difference, with both values.
         """
-        found = {"parent": model.describe(), "site": self.site, "d_model": model.d_model}
         what = f"the probe of {self.name} and the loaded model {model.name}"
-        require_same_parent(self.manifest, found, what=what)
+        require_same_parent(self.manifest, model.describe_site(self.site), what=what)
 
     def probability(self, x_RD: Float[Tensor, "rows d_model"]) -> Float[Tensor, " rows"]:
         """p of the concept at each row of raw activations."""
@@ -146,8 +145,8 @@ def residue_activations(
             x_ND[done : done + len(x_RD)] = x_RD
             done += len(x_RD)
             bar.update(len(x_RD))
-    manifest = {"parent": model.describe(), "site": site, "d_model": model.d_model}
-    return ResidueActivations(manifest, x_ND, np.array(lengths, dtype=np.int64))
+    lengths_P = np.array(lengths, dtype=np.int64)
+    return ResidueActivations(model.describe_site(site), x_ND, lengths_P)
 
 
 def fit_concept_probe(

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from extract.command_line import Optional
+from extract.command_line import Optional, require_at_least
 from extract.errors import UserError
 from extract.fasta import MAX_POSITION, Protein, check_sequence
 from extract.selection import read_fasta
@@ -19,6 +19,7 @@ from steering.edits import (
     EditRequest,
     parse_edits,
     parse_where,
+    require_distinct,
 )
 
 log = logging.getLogger(__name__)
@@ -53,10 +54,8 @@ class SteerConfig:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        if self.seed < 0:
-            raise UserError(f"--seed ({self.seed}) must not be negative")
-        if self.batch_residues < 1:
-            raise UserError(f"--batch-residues ({self.batch_residues}) must be at least 1")
+        require_at_least(self, 0, "seed")
+        require_at_least(self, 1, "batch_residues")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,14 +83,7 @@ class OneProteinConfig(SteerConfig):
             raise UserError(f"give one of --sequence and --fasta; {given} was given")
         if self.record is not None and self.fasta is None:
             raise UserError("--record names a record of --fasta; there is no --fasta")
-        seen = set()
-        for request in self.requests():
-            if (request.latent, request.where) in seen:
-                raise UserError(
-                    f"latent {request.latent} is edited twice at the same residues "
-                    f"({request.where}); give it one edit there"
-                )
-            seen.add((request.latent, request.where))
+        require_distinct(self.requests())
 
     def requests(self) -> list[EditRequest]:
         """All edits, in order."""
@@ -130,7 +122,7 @@ class EditConfig(OneProteinConfig):
         if where.places == "all":
             return list(range(n_residues))
         where.check(n_residues, f"--mask {self.mask!r}")
-        return sorted({i for first, last in where.ranges for i in range(first, last)})
+        return where.positions()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,12 +170,8 @@ class DesignConfig(OneProteinConfig):
     def __post_init__(self) -> None:
         """Check the numbers and texts that need no run."""
         super().__post_init__()
-        for name in ("control_variants", "random_latents"):
-            if getattr(self, name) < 0:
-                flag = name.replace("_", "-")
-                raise UserError(f"--{flag} ({getattr(self, name)}) must not be negative")
-        if self.copies < 2:
-            raise UserError(f"--copies ({self.copies}) must be at least 2")
+        require_at_least(self, 0, "control_variants", "random_latents")
+        require_at_least(self, 2, "copies")
         self.settings()
 
     def settings(self) -> DesignSettings:
@@ -207,7 +195,7 @@ def _residues(text: str, flag: str) -> tuple[int, ...]:
         raise UserError(f"{flag} {text!r}: must be ranges counted from 1 such as 3,10-15")
     if any(last > MAX_POSITION for _, last in where.ranges):
         raise UserError(f"{flag} {text!r}: no sequence is so long")
-    return tuple(sorted({i for first, last in where.ranges for i in range(first, last)}))
+    return tuple(where.positions())
 
 
 def read_protein(config: OneProteinConfig) -> Protein:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from extract.alphabet import AMINO_ACIDS
-from extract.command_line import Optional, Several
+from extract.command_line import Optional, Several, require_at_least
 from extract.errors import UserError
 from extract.fasta import Protein
 from extract.selection import FastaSource, Selection, TooLong
@@ -68,12 +68,8 @@ class SweepConfig(SteerConfig):
             raise UserError(f"--amino-acid {self.amino_acid!r}: must be one of {AMINO_ACIDS}")
         if not 0 < self.mask_fraction < 1:
             raise UserError(f"--mask-fraction ({self.mask_fraction}) must be between 0 and 1")
-        for name in ("random_latents", "random_directions"):
-            if getattr(self, name) < 0:
-                flag = name.replace("_", "-")
-                raise UserError(f"--{flag} ({getattr(self, name)}) must not be negative")
-        if self.sample is not None and self.sample < 1:
-            raise UserError(f"--sample ({self.sample}) must be at least 1")
+        require_at_least(self, 0, "random_latents", "random_directions")
+        require_at_least(self, 1, "sample")
         if self.operation in OF_STREAM and self.where == "active":
             raise UserError(f"--where active: {self.operation} does not depend on the latent")
 
@@ -123,12 +119,7 @@ class BenchmarkConfig(SteerConfig):
             raise UserError(f"--strength ({self.strength}) must be a number above 0")
         if not 0 < self.mask_fraction < 1:
             raise UserError(f"--mask-fraction ({self.mask_fraction}) must be between 0 and 1")
-        for name in ("random_latents", "random_directions", "variants"):
-            if getattr(self, name) < 1:
-                flag = name.replace("_", "-")
-                raise UserError(f"--{flag} ({getattr(self, name)}) must be at least 1")
-        if self.sample is not None and self.sample < 1:
-            raise UserError(f"--sample ({self.sample}) must be at least 1")
+        require_at_least(self, 1, "random_latents", "random_directions", "variants", "sample")
 
     def settings(self) -> BenchmarkSettings:
         """How targets are tested."""

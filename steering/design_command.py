@@ -74,9 +74,9 @@ def run_design(config: DesignConfig) -> None:
         for arm in arms_of(config, loaded, sae, edits)
     ]
     record = provenance(config, loaded, model, latents_of(edits))
-    write_design(config.out, protein, arms, edits, settings, record)
+    whole = write_design(config.out, protein, arms, edits, settings, record)
     print(describe(loaded, model))
-    print(text_summary(arms))
+    print(text_summary(whole))
     if config.predictor is not None:
         predict(config.predictor, config.out)
     print(f"written: {config.out}/page.html, variants.fasta, variants.csv, steering.json")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +12,7 @@ from matplotlib.figure import Figure
 
 from extract.alphabet import AMINO_ACIDS
 from extract.fasta import Protein
-from extract.files import without_nan, write_atomically, write_json_atomically
+from extract.files import without_nan, write_atomically, write_csv, write_json_atomically
 from steering.controls import bootstrap_mean
 from steering.design_record import design_record
 from steering.design_settings import DesignSettings
@@ -36,8 +34,8 @@ def write_design(
     edits: Sequence[Edit],
     settings: DesignSettings,
     record: dict[str, Any],
-) -> None:
-    """Write variants of all arms, the figure, the page and, last, ``steering.json``."""
+) -> dict[str, Any]:
+    """Write variants of all arms, the figure, the page and, last, the record, which is returned."""
     begin_result(out)
     records = [
         design_record(
@@ -47,7 +45,8 @@ def write_design(
         for a in arms
     ]  # fmt: skip
     rows = [row for r in records for row in r.rows]
-    write_atomically(out / "variants.csv", lambda f: f.write(_csv(rows)))
+    names = list(rows[0])
+    write_csv(out / "variants.csv", names, [[_short(row[name]) for name in names] for row in rows])
     fasta = "".join(r.fasta for r in records)
     write_atomically(out / "variants.fasta", lambda f: f.write(fasta.encode()))
     image = png(composition_figure(protein, arms))
@@ -69,6 +68,7 @@ def write_design(
     }
     write_page(out, "design.html", whole, {"composition": image})
     write_json_atomically(out / RECORD, without_nan(whole))
+    return whole
 
 
 def readings(judgement: Judgement) -> dict[str, float]:
@@ -95,18 +95,16 @@ def summaries(arms: Sequence[JudgedArm]) -> list[dict[str, Any]]:
     return found
 
 
-def text_summary(arms: Sequence[JudgedArm]) -> str:
-    """One line for each arm, for the terminal."""
+def text_summary(record: Mapping[str, Any]) -> str:
+    """One line for each arm of a record of :func:`write_design`, for the terminal."""
     lines = []
-    for found in summaries(arms):
-        rises = ", ".join(
-            f"{name} {found[name]['mean']:+.3f}" for name in readings(arms[0].judgements[0])
-        )
+    for found in record["arms"]:
+        rises = ", ".join(f"{name} {found[name]['mean']:+.3f}" for name in record["readings"])
         lines.append(
             f"{found['arm']}: {found['n_variants']} variants, identity "
             f"{found['identity']['mean']:.2f}, pseudo-perplexity "
             f"{found['pseudo_perplexity']['mean']:.1f} (input "
-            f"{arms[0].judgements[0].input_pseudo_perplexity:.1f}); rise in the unedited model: "
+            f"{record['input_pseudo_perplexity']:.1f}); rise in the unedited model: "
             f"{rises or 'nothing was read'}"
         )
     return "\n".join(lines)
@@ -134,15 +132,6 @@ def composition_figure(protein: Protein, arms: Sequence[JudgedArm]) -> Figure:
     axes.legend(frameon=False, fontsize=9)
     axes.set_title(f"What was written into {protein.id}", fontsize=10)
     return figure
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({k: _short(v) for k, v in row.items()})
-    return text.getvalue().encode()
 
 
 def _short(value: Any) -> Any:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from extract.alphabet import AMINO_ACIDS
-from extract.files import without_nan, write_atomically, write_json_atomically
+from extract.files import without_nan, write_atomically, write_csv, write_json_atomically
 from steering.effects import EditEffect, SequenceEffect
 from steering.page import write_page
 from steering.results import FORMAT_VERSION, RECORD, begin_result, png
@@ -93,7 +92,8 @@ def write_edit(out: Path, effect: SequenceEffect, record: dict[str, Any]) -> Non
     """
     begin_result(out)
     before, after = effect.argmax_residues()
-    write_atomically(out / "delta_log_p.csv", lambda f: _write_csv(f, effect))
+    header = ["position", "residue", *AMINO_ACIDS]
+    write_csv(out / "delta_log_p.csv", header, _csv_rows(effect))
     image = png(heatmap_figure(effect))
     write_atomically(out / "delta_log_p.png", lambda f: f.write(image))
     measured = {
@@ -123,13 +123,10 @@ def edit_record(effect: EditEffect) -> dict[str, Any]:
     }
 
 
-def _write_csv(f: IO[bytes], effect: SequenceEffect) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["position", "residue", *AMINO_ACIDS])
-    for i, (residue, row) in enumerate(zip(effect.sequence, effect.delta_log_p, strict=True)):
-        writer.writerow([i + 1, residue, *(f"{value:.6f}" for value in row)])
-    f.write(text.getvalue().encode())
+def _csv_rows(effect: SequenceEffect) -> Iterator[list[Any]]:
+    residues = zip(effect.sequence, effect.delta_log_p, strict=True)
+    for position, (residue, row) in enumerate(residues, start=1):
+        yield [position, residue, *(f"{value:.6f}" for value in row)]
 
 
 def heatmap_figure(effect: SequenceEffect, title: str | None = None) -> Figure:

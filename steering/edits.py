@@ -69,6 +69,10 @@ class Where:
         words = (f"{a + 1}-{b}" if b - a > 1 else f"{b}" for a, b in self.ranges)
         return ",".join(words)
 
+    def positions(self) -> list[int]:
+        """0-based residues of the ranges, ascending, each once."""
+        return sorted({i for first, last in self.ranges for i in range(first, last)})
+
     def check(self, n_residues: int, name: str) -> None:
         """Refuse ranges that leave a sequence of ``n_residues``."""
         for first, last in self.ranges:
@@ -268,6 +272,22 @@ class Residues:
                 for first, last in where.ranges:
                     inside |= (self.position >= first) & (self.position < last)
                 return inside
+
+
+def require_distinct(edits: Sequence[Edit] | Sequence[EditRequest]) -> None:
+    """Refuse two edits of one latent at the same residues.
+
+    Raises:
+        UserError: naming the latent and the residues.
+    """
+    seen = set()
+    for edit in edits:
+        if (edit.latent, edit.where) in seen:
+            raise UserError(
+                f"latent {edit.latent} is edited twice at the same residues ({edit.where}); give "
+                "it one edit there"
+            )
+        seen.add((edit.latent, edit.where))
 
 
 def latents_of(edits: Sequence[Edit]) -> list[int]:

@@ -15,10 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from extract.command_line import Optional, parse
+from extract.command_line import Optional, parse, require_at_least
 from extract.errors import UserError, run_cli
 from extract.fasta import Protein
-from extract.files import require_place_for, versions, without_nan, write_json_atomically
+from extract.files import (
+    plain_settings,
+    require_place_for,
+    versions,
+    without_nan,
+    write_json_atomically,
+)
 from extract.selection import FastaReport, FastaSource, Selection, TooLong
 from steering.controls import Interval, bootstrap_totals
 from steering.splice import PASSES, SpliceSums, splice
@@ -77,13 +83,8 @@ class FidelityConfig:
         """Check the numbers."""
         if not 0 < self.mask_fraction < 1:
             raise UserError(f"--mask-fraction ({self.mask_fraction}) must be between 0 and 1")
-        for name in ("sample", "resamples", "batch_residues"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                flag = name.replace("_", "-")
-                raise UserError(f"--{flag} ({value}) must be at least 1")
-        if self.seed < 0:
-            raise UserError(f"--seed ({self.seed}) must not be negative")
+        require_at_least(self, 1, "sample", "resamples", "batch_residues")
+        require_at_least(self, 0, "seed")
 
 
 def figures(totals: Float[np.ndarray, "*many 13"]) -> dict[str, Float[np.ndarray, "*many"]]:
@@ -206,7 +207,6 @@ def _record(
     report: FastaReport,
     inputs: Mapping[str, Any],
 ) -> dict[str, Any]:
-    plain = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
     return {
         "kind": KIND,
         "format_version": FORMAT_VERSION,
@@ -218,7 +218,7 @@ def _record(
         "task": "next residue" if model.mask_token is None else "masked residues",
         "proteins": asdict(report),
         "trained_on": _trained_on(loaded, report),
-        "config": plain,
+        "config": plain_settings(config),
         "rules": RULES,
         "units": "natural log; cross-entropy and KL per residue, over the whole vocabulary",
         "inputs": inputs,

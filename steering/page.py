@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from extract.files import write_atomically
+from extract.pages import page_templates
 
 
 def write_page(
@@ -24,11 +23,7 @@ def write_page(
         record: what ``steering.json`` says.
         images: PNG files by name.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = page_templates(Path(__file__).parent / "templates")
     environment.filters["number"] = number
     environment.filters["signed"] = signed
     environment.filters["percent"] = percent

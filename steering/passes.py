@@ -58,10 +58,11 @@ class EditedPasses:
         """Logits with each change added at the rows, in turn; no pass for one that is all zero."""
         for start in range(0, len(deltas), self._copies):
             chunk = deltas[start : start + self._copies]
-            changing = [delta for delta in chunk if delta.any()]
+            changes = [bool(delta.any()) for delta in chunk]
+            changing = [delta for delta, any_ in zip(chunk, changes, strict=True) if any_]
             edited = iter(self._together(changing))
-            for delta in chunk:
-                yield next(edited) if delta.any() else self.base_logits
+            for any_ in changes:
+                yield next(edited) if any_ else self.base_logits
 
     def spliced(self, x_RD: Float[Tensor, "rows d_model"]) -> Float[Tensor, "tokens vocabulary"]:
         """Logits with ``x_RD`` in place of the rows' own activations at the site."""

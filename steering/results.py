@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,13 +59,12 @@ def provenance(
     config: SteerConfig, loaded: LoadedSAE, model: ProteinLM, latents: Sequence[int]
 ) -> dict[str, Any]:
     """What a record says about where its numbers come from."""
-    from extract.files import versions
+    from extract.files import plain_settings, versions
 
-    plain = {f.name: getattr(config, f.name) for f in fields(config)}
     kept = "x + decode(z') - decode(z): the SAE's error term is kept"
     dropped = "decode(z') at edited residues: the SAE's error term is dropped"
     return {
-        "config": {k: str(v) if isinstance(v, Path) else v for k, v in plain.items()},
+        "config": plain_settings(config),
         "parent": model.describe(),
         "site": loaded.site,
         "run": {

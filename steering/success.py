@@ -1,7 +1,12 @@
-"""Does a latent steer? Its effect against its controls', protein by protein."""
+"""Does a latent steer? Its effect against its controls', protein by protein.
+
+Both the sweep's verdict and the benchmark go by the **success rate** at equal KL: the share of
+proteins on which the target moves further than the 95th percentile of that protein's controls.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +18,8 @@ from steering.sweep import DoseResponse
 
 LEVEL = 0.95
 """A protein counts as steered where the latent's effect exceeds this quantile of its controls'."""
+MOST = 0.5
+"""Success rate from which a latent steers."""
 NOTHING = Interval(float("nan"), float("nan"), float("nan"))
 
 
@@ -85,8 +92,8 @@ def success(
                 else NOTHING,
                 float(np.nanmean(response.kl[0, i, proteins])),
                 float(np.nanmean(response.kl[1:, i, proteins])) if len(controls) else float("nan"),
-                _beyond(effect, controls, seed),
-                _beyond(effect, matched, seed),
+                share_beyond(effect, controls, seed),
+                share_beyond(effect, matched, seed),
                 float(reached[:, i, proteins][:, has].mean()) if len(controls) else float("nan"),
                 float(np.nanmean(response.relative_norm[i, proteins])),
                 int(has.sum()),
@@ -109,8 +116,42 @@ def _mean(controls: Float[np.ndarray, "controls proteins"], seed: int) -> Interv
     return bootstrap_mean(controls.mean(axis=0), seed=seed) if len(controls) else NOTHING
 
 
-def _beyond(effect: np.ndarray, controls: np.ndarray, seed: int) -> Interval:
-    """Share of proteins above the controls' quantile; an effect of exactly 0 never is."""
+def chance(n_controls: int) -> float:
+    """The success rate, at most, of a latent that does no more than its controls; NaN without any.
+
+    Such a latent's effect takes each place among n controls' with probability 1/(n + 1), and their
+    quantile is at least the k-th smallest, k = 1 + ⌊LEVEL · (n − 1)⌋. So it is (n + 1 − k)/(n + 1):
+    9.5 % of proteins for 20 controls, 5.9 % for 100.
+    """
+    k = 1 + math.floor(LEVEL * (n_controls - 1))
+    return (n_controls + 1 - k) / (n_controls + 1) if n_controls else float("nan")
+
+
+def beyond_chance(rate: Interval, n_controls: int) -> bool:
+    """Whether a success rate is surely (its interval's lower end) above chance."""
+    return rate.low > chance(n_controls)
+
+
+def steers(rate: Interval, n_controls: int) -> bool:
+    """Whether a latent steers: a success rate of a half or more, surely above chance.
+
+    Args:
+        rate: at equal KL, over proteins.
+        n_controls: of each protein.
+    """
+    return rate.mean >= MOST and beyond_chance(rate, n_controls)
+
+
+def share_beyond(
+    effect: Float[np.ndarray, " proteins"],
+    controls: Float[np.ndarray, "controls proteins"],
+    seed: int = 0,
+) -> Interval:
+    """Share of proteins above the :data:`LEVEL` quantile of their controls.
+
+    An effect of exactly 0 never is; NaN (a protein without a value) is left out. All NaN without
+    controls. 95 %, bootstrap over proteins.
+    """
     if not len(controls):
         return NOTHING
     above = (effect > np.quantile(controls, LEVEL, axis=0)) & (effect != 0)

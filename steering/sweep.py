@@ -66,6 +66,11 @@ class DoseResponse(NamedTuple):
     n_read: Int[np.ndarray, " proteins"]
     """Residues read out."""
 
+    @property
+    def n_controls(self) -> int:
+        """Random latents and directions."""
+        return len(self.control_latents) + self.n_directions
+
     def at_equal_kl(
         self, readout: Float[np.ndarray, "arms norms proteins"]
     ) -> tuple[

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,15 +14,25 @@ from matplotlib.figure import Figure
 
 from extract.alphabet import AMINO_ACIDS
 from extract.fasta import Protein
-from extract.files import without_nan, write_atomically, write_json_atomically
+from extract.files import without_nan, write_atomically, write_csv, write_json_atomically
 from steering.controls import bootstrap_mean
 from steering.page import write_page
 from steering.results import FORMAT_VERSION, RECORD, begin_result, png
-from steering.success import Success, amino_acid_readout, strongest_amino_acid, success
+from steering.success import (
+    Success,
+    amino_acid_readout,
+    beyond_chance,
+    chance,
+    steers,
+    strongest_amino_acid,
+    success,
+)
 from steering.sweep import DoseResponse
 
-MOST = 0.5
-"""A latent steers where at least this share of proteins exceeds its controls at equal KL."""
+SWEEP_COLUMNS = ("arm", "number", "multiple", "norm_of_multiple", "kl",
+                 *(f"delta_log_p_{a}" for a in AMINO_ACIDS))  # fmt: skip
+PROTEIN_COLUMNS = ("protein", "reported", "residues_read", "multiple", "delta_log_p", "kl",
+                   "controls_95_equal_norm", "controls_95_equal_kl")  # fmt: skip
 
 
 class Sweep(NamedTuple):
@@ -79,12 +87,13 @@ def verdict(sweep: Sweep) -> dict[str, Any]:
         f"of controls that disturb the prediction as much (equal KL), on "
         f"{100 * s.steered_at_equal_norm.mean:.0f} % of those of equal norm."
     )
-    beyond = s.excess.low > 0
-    steers = beyond and s.steered_at_equal_kl.mean >= MOST
-    head = "It steers." if steers else "It steers some proteins only." if beyond else (
-        "No evidence that it steers."
-    )  # fmt: skip
-    return {"steers": bool(steers), "words": f"{head} {effect}{against}"}
+    given = s.steered_at_equal_kl, sweep.response.n_controls
+    head = "No evidence that it steers."
+    if steers(*given):
+        head = "It steers."
+    elif beyond_chance(*given):
+        head = "It steers some proteins only."
+    return {"steers": steers(*given), "words": f"{head} {effect}{against}"}
 
 
 def write_sweep(
@@ -93,8 +102,8 @@ def write_sweep(
     """Write both tables, the figure, the page and, last, ``steering.json``, which is returned."""
     begin_result(out)
     response = sweep.response
-    write_atomically(out / "sweep.csv", lambda f: f.write(_sweep_csv(sweep).encode()))
-    write_atomically(out / "proteins.csv", lambda f: f.write(_protein_csv(sweep, proteins)))
+    write_csv(out / "sweep.csv", SWEEP_COLUMNS, _sweep_rows(sweep))
+    write_csv(out / "proteins.csv", PROTEIN_COLUMNS, _protein_rows(sweep, proteins))
     image = png(dose_figure(sweep))
     write_atomically(out / "dose_response.png", lambda f: f.write(image))
     words = ", which it raises most on the other half of the proteins" if sweep.chosen_here else ""
@@ -113,6 +122,7 @@ def write_sweep(
         "shown_multiple": float(sweep.multiples[sweep.shown]),
         "amino_acids": [_amino_acid(sweep, a) for a in AMINO_ACIDS],
         "control_latents": response.control_latents.tolist(),
+        "chance": chance(response.n_controls),
         "verdict": verdict(sweep),
     }
     write_page(out, "sweep.html", whole, {"dose_response": image})
@@ -142,15 +152,12 @@ def _arms(response: DoseResponse) -> list[tuple[str, int | str]]:
     return [("latent", response.edits[0].latent), *latents, *directions]
 
 
-def _sweep_csv(sweep: Sweep) -> str:
+def _sweep_rows(sweep: Sweep) -> Iterator[list[Any]]:
     """One line for each arm and norm: means over the reported proteins.
 
     The norm is ``norm_of_multiple`` times that of the latent's edit at ``multiple``.
     """
-    response, text = sweep.response, io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["arm", "number", "multiple", "norm_of_multiple", "kl",
-                     *(f"delta_log_p_{a}" for a in AMINO_ACIDS)])  # fmt: skip
+    response = sweep.response
     norms = [(m, 1.0) for m in sweep.multiples]
     norms += [(sweep.multiples[-1], extra) for extra in response.extra_norms]
     for arm, (kind, number) in enumerate(_arms(response)):
@@ -158,17 +165,11 @@ def _sweep_csv(sweep: Sweep) -> str:
             kl = response.kl[arm, i, sweep.reported].mean()
             change = response.delta_log_p[arm, i, sweep.reported].mean(axis=0)
             if not np.isnan(kl):
-                writer.writerow([kind, number, multiple, norm, f"{kl:.7g}",
-                                 *(f"{v:.6f}" for v in change)])  # fmt: skip
-    return text.getvalue()
+                yield [kind, number, multiple, norm, f"{kl:.7g}", *(f"{v:.6f}" for v in change)]
 
 
-def _protein_csv(sweep: Sweep, proteins: Sequence[Protein]) -> bytes:
+def _protein_rows(sweep: Sweep, proteins: Sequence[Protein]) -> Iterator[list[Any]]:
     """One line for each protein and strength: the latent's effect and its controls' quantile."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["protein", "reported", "residues_read", "multiple", "delta_log_p", "kl",
-                     "controls_95_equal_norm", "controls_95_equal_kl"])  # fmt: skip
     readout = amino_acid_readout(sweep.response, sweep.amino_acid)
     equal_kl, _ = sweep.response.at_equal_kl(readout)
     for p, protein in enumerate(proteins):
@@ -177,9 +178,8 @@ def _protein_csv(sweep: Sweep, proteins: Sequence[Protein]) -> bytes:
             for controls in (readout[1:, i, p], equal_kl[:, i, p]):
                 numbers.append(np.quantile(controls, 0.95) if len(controls) else np.nan)
             shown = ["" if np.isnan(v) else f"{v:.6f}" for v in numbers]
-            writer.writerow([protein.id, int(p in sweep.reported), sweep.response.n_read[p],
-                             multiple, *shown])  # fmt: skip
-    return text.getvalue().encode()
+            reported = int(p in sweep.reported)
+            yield [protein.id, reported, sweep.response.n_read[p], multiple, *shown]
 
 
 def dose_figure(sweep: Sweep) -> Figure:

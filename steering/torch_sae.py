@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,6 +29,12 @@ class TorchLatents(NamedTuple):
     """Activations, ≥ 0 and descending; an entry may be 0 when fewer than k are positive."""
     indices: Int[Tensor, "*batch k"]
     """Which latents, distinct within a row."""
+
+    def of(self, latents: Sequence[int]) -> Float[Tensor, "*batch chosen"]:
+        """Activations of given latents, a column for each; 0 where one does not fire."""
+        columns = [torch.where(self.indices == j, self.values, 0.0).sum(-1) for j in latents]
+        empty = self.values.new_zeros((*self.values.shape[:-1], 0))
+        return torch.stack(columns, -1) if columns else empty
 
 
 class TorchSAE(nn.Module):
@@ -125,9 +131,8 @@ class TorchSAE(nn.Module):
         Raises:
             UserError: the first difference, with both values.
         """
-        found = {"parent": model.describe(), "site": self.site, "d_model": model.d_model}
         what = f"{self.name} and the loaded model {model.name}"
-        require_same_parent(self.manifest, found, what=what)
+        require_same_parent(self.manifest, model.describe_site(self.site), what=what)
 
     def check_latent(self, latent: int) -> int:
         """Return ``latent`` if the dictionary has it, else raise a :class:`UserError`."""

@@ -24,7 +24,7 @@ from experiments.benchmarks.extraction import machine
 from extract.alphabet import AMINO_ACIDS
 from extract.errors import run_cli
 from extract.esm import ESM2, ESM2_SHAPES
-from extract.files import write_json_atomically
+from extract.files import plain_settings, write_json_atomically
 from extract.plm import PackedTokens, ProteinLM
 from steering.hooks import edit_residual
 from steering.passes import EditedPasses
@@ -129,8 +129,8 @@ def main() -> None:
         )
     config.out.parent.mkdir(parents=True, exist_ok=True)
     about = machine(config.threads, "torch")
-    settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(config).items()}
-    write_json_atomically(config.out, {"config": settings, "machine": about, "sites": found})
+    record = {"config": plain_settings(config), "machine": about, "sites": found}
+    write_json_atomically(config.out, record)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -25,7 +25,7 @@ import tyro
 
 from experiments.benchmarks.extraction import machine
 from extract.errors import run_cli
-from extract.files import write_atomically, write_json_atomically
+from extract.files import plain_settings, write_atomically, write_json_atomically
 from saejax.config import TrainConfig
 from saejax.model import Constants
 from saejax.state import init_state
@@ -123,9 +123,8 @@ def main() -> None:
     config = tyro.cli(SweepConfig, prog="python -m experiments.benchmarks.sweep")
     found = [row for d_sae in config.d_sae for row in measure(config, d_sae)]
     config.out.mkdir(parents=True, exist_ok=True)
-    settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
     this = machine(multiprocessing.cpu_count(), "jax", "numpy")
-    record = {"machine": this, "settings": settings, "rows": found}
+    record = {"machine": this, "settings": plain_settings(config), "rows": found}
     write_json_atomically(config.out / "sweep.json", record)
     header = "| d_sae | runs in one pass | ms per step | speed-up over one by one |"
     lines = [header, "|---|---|---|---|"]

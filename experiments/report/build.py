@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 import numpy as np
 import pandas as pd
 from jaxtyping import Int
@@ -18,6 +17,7 @@ from jaxtyping import Int
 from experiments.report import figures
 from experiments.report.examples import Example, best_examples
 from extract.files import read_json, write_atomically
+from extract.pages import page_templates
 from extract.store import ActivationStore
 from saejax.checkpoint import LoadedSAE, load_sae
 from saejax.latents import LatentColumns, encode_store
@@ -275,13 +275,7 @@ def build(config: ReportConfig) -> Path:
         UserError: a step of the demo is missing.
     """
     demo = Demo(config)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates(Path(__file__).parent, trim_blocks=True, lstrip_blocks=True)
     environment.filters["percent"] = lambda v, digits=1: f"{100 * v:.{digits}f} %"
     environment.filters["number"] = lambda v, digits=2: (
         "–" if v is None or not np.isfinite(v) else f"{v:.{digits}f}"

@@ -8,7 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from saejax.latent_store import LatentStore
 from saejax.latents import LatentColumns
+
+ColumnSource = LatentColumns | LatentStore
+"""Latents in memory, or on the disk: both know where each one's entries lie."""
 
 BLOCK_ENTRIES = 2_000_000
 """Entries in a block: analyses hold about 150 B for each, so some 300 MB at a time."""
@@ -48,10 +52,17 @@ def latent_of_entries(columns: LatentColumns) -> Int[np.ndarray, " entries"]:
 def block_bounds(
     indptr: Int[np.ndarray, " latents_and_end"],
     *,
-    max_entries: int = BLOCK_ENTRIES,
+    max_entries: int | None = None,
     max_latents: int = BLOCK_LATENTS,
 ) -> Iterator[tuple[int, int]]:
-    """(first, end) of consecutive latents that fit a block; one may be larger by itself."""
+    """(first, end) of consecutive latents that fit a block; one may be larger by itself.
+
+    Args:
+        indptr: where each latent's entries start.
+        max_entries: of a block, by default ``BLOCK_ENTRIES``.
+        max_latents: of a block.
+    """
+    max_entries = BLOCK_ENTRIES if max_entries is None else max_entries
     first, d_sae = 0, len(indptr) - 1
     while first < d_sae:
         end = int(np.searchsorted(indptr, indptr[first] + max_entries, side="right")) - 1
@@ -60,35 +71,41 @@ def block_bounds(
         first = end
 
 
+def read_columns(source: ColumnSource, first: int, end: int) -> LatentColumns:
+    """Latents ``first`` to ``end - 1`` alone."""
+    if isinstance(source, LatentStore):
+        return source.columns(first, end)
+    entries = slice(int(source.indptr[first]), int(source.indptr[end]))
+    indptr = source.indptr[first : end + 1] - source.indptr[first]
+    return LatentColumns(indptr, source.rows[entries], source.values[entries], source.n_rows)
+
+
 def firing_blocks(
-    columns: LatentColumns,
+    columns: ColumnSource,
     *,
     fraction: float = FIRING_FRACTION,
-    max_entries: int = BLOCK_ENTRIES,
+    max_entries: int | None = None,
 ) -> Iterator[FiringBlock]:
     """All latents in order, in blocks of at most ``max_entries`` (or of one latent).
 
     Args:
-        columns: in any order within a latent.
+        columns: in any order within a latent; a store is read block by block.
         fraction: of a latent's maximum above which it counts as firing; 0 takes every z > 0.
-        max_entries: bounds the memory of what is done with a block.
+        max_entries: bounds the memory of what is done with a block; by default ``BLOCK_ENTRIES``.
     """
     for first, end in block_bounds(columns.indptr, max_entries=max_entries):
-        yield _block(columns, first, end, fraction)
+        yield _block(read_columns(columns, first, end), first, fraction)
 
 
-def _block(columns: LatentColumns, first: int, last: int, fraction: float) -> FiringBlock:
-    indptr = columns.indptr[first : last + 1] - columns.indptr[first]
-    entries = slice(int(columns.indptr[first]), int(columns.indptr[last]))
-    part = LatentColumns(indptr, columns.rows[entries], columns.values[entries], columns.n_rows)
-    n_active = np.diff(indptr)
-    maximum = np.zeros(last - first, dtype=np.float32)
+def _block(part: LatentColumns, first: int, fraction: float) -> FiringBlock:
+    n_active = np.diff(part.indptr)
+    maximum = np.zeros(len(n_active), dtype=np.float32)
     filled = n_active > 0
     if filled.any():
-        maximum[filled] = np.maximum.reduceat(part.values, indptr[:-1][filled])
+        maximum[filled] = np.maximum.reduceat(part.values, part.indptr[:-1][filled])
     latent = latent_of_entries(part)
     fires = part.values > np.float32(fraction) * maximum[latent]
-    n_fires = np.bincount(latent[fires], minlength=last - first)
+    n_fires = np.bincount(latent[fires], minlength=len(n_active))
     kept = LatentColumns(
         np.append(0, np.cumsum(n_fires)), part.rows[fires], part.values[fires], part.n_rows
     )

@@ -52,23 +52,36 @@ class Scores(NamedTuple):
 
 
 def restrict(columns: LatentColumns, keep: Bool[np.ndarray, " rows"]) -> LatentColumns:
-    """The rows marked in ``keep``, renumbered from 0, sorted by value (descending) per column.
+    """:class:`Cut` of a single block."""
+    return Cut(keep)(columns)
 
-    Equal values stay in the order of their rows. Values become float32.
+
+class Cut:
+    """Takes the rows marked in ``keep``, for as many blocks of latents as there are.
+
+    They are renumbered from 0 and sorted by value (descending) per column. Equal values stay in the
+    order of their rows. Values become float32.
     """
-    kept = keep[columns.rows]
-    indptr = np.append(0, np.cumsum(column_sums(kept, columns.indptr)))
-    new_row = np.cumsum(keep, dtype=np.uint32) - np.uint32(1)
-    # Positive floats order like their bits: one integer sort does value and row together.
-    packed = (~columns.values[kept].astype(np.float32).view(np.uint32)).astype(np.uint64)
-    packed <<= np.uint64(32)
-    packed |= new_row[columns.rows[kept]]
-    for start, stop in pairwise(indptr.tolist()):
-        packed[start:stop].sort()
-    rows = packed.astype(np.uint32).view(np.int32)
-    packed >>= np.uint64(32)
-    values = (~packed.astype(np.uint32)).view(np.float32)
-    return LatentColumns(indptr, rows, values, int(keep.sum()))
+
+    def __init__(self, keep: Bool[np.ndarray, " rows"]) -> None:
+        """Number the rows that are kept."""
+        self._keep, self.n_rows = keep, int(keep.sum())
+        self._new_row = np.cumsum(keep, dtype=np.uint32) - np.uint32(1)
+
+    def __call__(self, columns: LatentColumns) -> LatentColumns:
+        """The kept rows of some latents."""
+        kept = self._keep[columns.rows]
+        indptr = np.append(0, np.cumsum(column_sums(kept, columns.indptr)))
+        # Positive floats order like their bits: one integer sort does value and row together.
+        packed = (~columns.values[kept].astype(np.float32).view(np.uint32)).astype(np.uint64)
+        packed <<= np.uint64(32)
+        packed |= self._new_row[columns.rows[kept]]
+        for start, stop in pairwise(indptr.tolist()):
+            packed[start:stop].sort()
+        rows = packed.astype(np.uint32).view(np.int32)
+        packed >>= np.uint64(32)
+        values = (~packed.astype(np.uint32)).view(np.float32)
+        return LatentColumns(indptr, rows, values, self.n_rows)
 
 
 def column_sums(
@@ -82,7 +95,12 @@ def column_sums(
 def hits_of(
     columns: LatentColumns, labels: Bool[np.ndarray, "rows concepts"]
 ) -> Int[np.ndarray, "latents concepts"]:
-    """Rows of each concept on which each latent fires."""
+    """Rows of each concept on which each latent fires.
+
+    Of few entries, their labels are looked up; else all labels are multiplied.
+    """
+    if len(columns.rows) < columns.n_rows:
+        return _looked_up(columns, labels)
     fires = csr_matrix(
         (np.ones(len(columns.rows), np.int32), columns.rows, columns.indptr),
         (len(columns.indptr) - 1, columns.n_rows),
@@ -90,6 +108,21 @@ def hits_of(
     hits = np.empty((len(columns.indptr) - 1, labels.shape[1]), dtype=np.int32)
     for some in runs_of(np.full(labels.shape[1], 4 * columns.n_rows), PRODUCT_BYTES):
         hits[:, some] = fires @ labels[:, some].astype(np.int32)
+    return hits
+
+
+def _looked_up(
+    columns: LatentColumns, labels: Bool[np.ndarray, "rows concepts"]
+) -> Int[np.ndarray, "latents concepts"]:
+    """:func:`hits_of`, without making numbers of labels that no entry asks for."""
+    hits = np.zeros((len(columns.indptr) - 1, labels.shape[1]), dtype=np.int32)
+    filled = np.flatnonzero(np.diff(columns.indptr))
+    for some in runs_of(np.full(labels.shape[1], max(len(columns.rows), 1)), PRODUCT_BYTES):
+        if len(filled):
+            hit = labels[:, some][columns.rows]
+            hits[filled, some] = np.add.reduceat(
+                hit, columns.indptr[:-1][filled], axis=0, dtype=np.int32
+            )
     return hits
 
 
@@ -182,11 +215,3 @@ def f1_all_positive(labels: Bool[np.ndarray, " rows"]) -> float:
 def auroc(labels: Bool[np.ndarray, " rows"], score: Float[np.ndarray, " rows"]) -> float:
     """Probability that a positive outscores a negative, ties counting half; both must occur."""
     return float(roc_auc_score(labels, score))
-
-
-def dense_column(columns: LatentColumns, latent: int) -> Float[np.ndarray, " rows"]:
-    """One latent on every row, zeros included."""
-    dense = np.zeros(columns.n_rows)
-    rows, values = columns.column(latent)
-    dense[rows] = values
-    return dense

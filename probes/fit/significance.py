@@ -2,7 +2,9 @@
 
 Residues of a protein, and proteins of a family, resemble each other; a test that counts residues
 finds everything significant. Here clusters of homologous proteins are the sample: in the score test
-each contributes one number, and the bootstrap draws whole clusters.
+each contributes one number, and the bootstrap draws whole clusters. In both a cluster weighs by its
+residues; what is said to be found or confirmed passes the tests of ``probes/fit/cluster_tests.py``,
+in which clusters weigh alike.
 """
 
 from __future__ import annotations
@@ -126,47 +128,22 @@ def _by_cluster(
     return _ByCluster(matrix, total, gathered // n_clusters, gathered % n_clusters)
 
 
-def one_sided(
-    z: Float[np.ndarray, "*shape"], n_clusters: Int[np.ndarray, "*shape"]
-) -> Float[np.ndarray, "*shape"]:
-    """P-value of a statistic whose direction was chosen on other proteins: max(Φ(−z), 2^−n).
-
-    The normal law is too sure of few clusters. That all n of them point one way has probability
-    2^−n when each is as likely to point either way, and nothing that n clusters show is rarer.
-
-    Args:
-        z: standard normal when there is no association.
-        n_clusters: homology clusters that carry it.
-    """
-    return np.maximum(ndtr(-np.asarray(z, float)), 0.5 ** np.asarray(n_clusters, float))
-
-
-def excess_test(
-    hits: Float[np.ndarray, "clusters latents"],
-    expected: Float[np.ndarray, "clusters latents"],
-    n_clusters: Int[np.ndarray, " latents"],
-) -> Float[np.ndarray, " latents"]:
-    """One-sided p-value for precision above an expectation, with cluster-robust variance::
-
-        d_c = Σ_{firing i in cluster c} (y_i − e_i);    Z = Σ_c d_c / √(Σ_c d_c²)
-
-    with e_i what is expected of residue i. 1 where nothing is expected (NaN) or nothing differs.
-
-    Args:
-        hits: Σ y_i, cluster by cluster.
-        expected: Σ e_i.
-        n_clusters: in how many a latent fires.
-    """
-    d = hits - expected
-    spread = np.sqrt((d**2).sum(axis=0))
-    known = np.isfinite(spread) & (spread > 0)
-    z = np.divide(d.sum(axis=0), spread, out=np.full(d.shape[1], -np.inf), where=known)
-    return one_sided(z, n_clusters)
-
-
 def false_discovery_rate(p: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """q-values of Benjamini & Hochberg 1995 over all tests together."""
     return false_discovery_control(p.ravel()).reshape(p.shape) if p.size else p
+
+
+def effective_number(
+    counts: Float[np.ndarray, " clusters *tests"],
+) -> Float[np.ndarray, "*tests"]:
+    """How many clusters of equal size say as much: (Σ_c n_c)² / Σ_c n_c² (Kish 1965); 0 of none.
+
+    Args:
+        counts: residues by which each cluster weighs.
+    """
+    squares = (counts**2).sum(axis=0)
+    total = counts.sum(axis=0, dtype=np.float64)
+    return np.divide(total**2, squares, out=np.zeros_like(total), where=squares > 0)
 
 
 class Counts(NamedTuple):

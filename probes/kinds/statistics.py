@@ -14,7 +14,13 @@ from jaxtyping import Float
 
 from extract.alphabet import AMINO_ACIDS
 from probes.data.amino_acid_classes import NAMING
-from probes.data.firing import FIRING_FRACTION, FiringBlock, firing_blocks, latent_of_entries
+from probes.data.firing import (
+    FIRING_FRACTION,
+    ColumnSource,
+    FiringBlock,
+    firing_blocks,
+    latent_of_entries,
+)
 from probes.data.rows import OTHER_RESIDUE, ProteinRows
 from probes.kinds.logos import MIN_SITES, Logos, logo_counts
 from probes.kinds.patterns import (
@@ -44,7 +50,7 @@ class LatentKinds(NamedTuple):
 
 
 def latent_kinds(
-    columns: LatentColumns,
+    columns: ColumnSource,
     rows: ProteinRows,
     structures: Structures | None = None,
     *,
@@ -69,7 +75,7 @@ def latent_kinds(
     firings in proteins with a structure.
 
     Args:
-        columns: of the whole dictionary.
+        columns: of the whole dictionary; a store is read block by block.
         rows: the residues.
         structures: of :func:`probes.kinds.structures.read_structures`.
         fraction: of a latent's maximum above which it fires.

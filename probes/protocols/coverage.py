@@ -7,11 +7,13 @@ fire on explain, the next one taken is the one that finds most residues that non
 
 from __future__ import annotations
 
+import heapq
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from probes.data.part_columns import Columns
 from probes.fit.scores import column_sums
 from saejax.latents import LatentColumns
 
@@ -55,13 +57,16 @@ def eligible(
 
 
 def cover(
-    select: LatentColumns,
+    select: Columns,
     labels_select: Bool[np.ndarray, " select_rows"],
-    test: LatentColumns,
+    test: Columns,
     labels_test: Bool[np.ndarray, " test_rows"],
     candidates: Bool[np.ndarray, " latents"],
 ) -> Cover:
     """Greedy maximum coverage (Nemhauser et al. 1978: within 1 − 1/e of the best set).
+
+    Of equal gains the first latent is taken. What a latent adds never grows, so it is counted again
+    only when it comes first by an earlier count (Minoux 1978), and one latent is held at a time.
 
     Args:
         select: columns of the part that chooses.
@@ -70,31 +75,30 @@ def cover(
         labels_test: the concept there.
         candidates: latents that may be taken.
     """
-    latents = np.flatnonzero(candidates)
-    column, rows = _entries(select, latents)
-    hit = labels_select[rows]
-    column, rows = column[hit], rows[hit]
     found, taken = np.zeros(len(labels_select), bool), []
     called = np.zeros(len(labels_test), bool)
     curves: list[tuple[float, float, float]] = []
-    while len(taken) < min(MAX_LATENTS, len(latents)):
-        gain = np.bincount(column[~found[rows]], minlength=len(latents))
-        if not gain.max(initial=0):
+
+    def wanted(latent: int) -> Int[np.ndarray, " rows"]:
+        rows = select.column(latent)[0]
+        return rows[labels_select[rows] & ~found[rows]]
+
+    queue = [(-len(wanted(j)), j) for j in np.flatnonzero(candidates).tolist()]
+    heapq.heapify(queue)
+    while queue and len(taken) < MAX_LATENTS:
+        _, best = heapq.heappop(queue)
+        rows = wanted(best)
+        if queue and (-len(rows), best) > queue[0]:
+            heapq.heappush(queue, (-len(rows), best))
+            continue
+        if not len(rows):
             break
-        best = int(gain.argmax())
-        taken.append(int(latents[best]))
-        found[rows[column == best]] = True
-        called[test.column(taken[-1])[0]] = True
+        taken.append(best)
+        found[rows] = True
+        called[test.column(best)[0]] = True
         hits = int((called & labels_test).sum())
         curves.append((
             found.sum() / labels_select.sum(), hits / labels_test.sum(), hits / max(called.sum(), 1)
         ))  # fmt: skip
     recall_select, recall_test, precision = np.array(curves).reshape(-1, 3).T
     return Cover(np.array(taken, np.int64), recall_select, recall_test, precision)
-
-
-def _entries(columns: LatentColumns, latents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(position in ``latents``, row) of every entry of some columns."""
-    rows = [columns.column(j)[0] for j in latents.tolist()]
-    which = np.repeat(np.arange(len(latents)), [len(r) for r in rows])
-    return which, np.concatenate([np.zeros(0, np.int64), *rows]).astype(np.int64)

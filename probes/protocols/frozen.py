@@ -4,10 +4,11 @@ For every latent and concept a 1-D logistic regression is fitted on the training
 of its coefficient is the direction of the call and the cut of highest F1 there its threshold. The
 latent of highest F1 on the validation proteins is the concept's. Test proteins, of which no
 homologue lies in the other parts, score it once: precision over residues, recall over residues and
-over occurrences, with intervals from drawing whole homology clusters and one test, in the direction
-that train chose. That test is the only one of its concept, so its p-value is corrected over
-concepts alone (``probes/protocols/found.py``). Beside every pair stands the false discovery rate
-over all pairs, for whoever looks through them (see ``probes/fit/significance.py``).
+over occurrences, with intervals from drawing whole homology clusters and one test of its calls, in
+which clusters weigh alike (``probes/fit/cluster_tests.py``). That test is the only one of its
+concept, so its p-value is corrected over concepts alone (``probes/protocols/found.py``). Beside
+every pair stands the false discovery rate over all pairs, for whoever looks through them (see
+``probes/fit/significance.py``).
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
-from scipy.special import expit
 
 from probes.data.concepts import Concept
 from probes.data.features import Features
 from probes.data.occurrences import Occurrences
+from probes.fit.cluster_tests import call_test
 from probes.fit.scores import (
-    dense_column,
+    Cut,
     f1_all_positive,
     hits_of,
     rank_scores,
@@ -35,16 +36,15 @@ from probes.fit.scores import (
 from probes.fit.significance import (
     Counts,
     bootstrap,
+    effective_number,
     false_discovery_rate,
-    one_sided,
     score_test,
 )
 from probes.logistic import fit_logistic_1d
+from probes.protocols.calibration import calibration
 from probes.protocols.label_chunks import LABEL_BYTES, chunks_of, label_columns
 from probes.splits import PARTS
 from saejax.latents import LatentColumns
-
-CALIBRATION_BINS = 10
 
 
 class Parts(NamedTuple):
@@ -140,11 +140,12 @@ def _score_all(
     """Every feature against some concepts."""
     columns_of_part = label_columns(concepts, parts.train, parts.validation, parts.test)
     labels: dict[str, np.ndarray] = dict(zip(PARTS, columns_of_part, strict=True))
+    cuts = {name: Cut(getattr(parts, name)) for name in PARTS}
     blocks: list[_Table] = []
     for first in range(0, features.n_features, features.at_once):
         last = min(first + features.at_once, features.n_features)
         columns = features.columns(first, last)
-        inside = {name: restrict(columns, getattr(parts, name)) for name in PARTS}
+        inside = {name: cut(columns) for name, cut in cuts.items()}
         blocks.append(_block(inside, labels, parts.cluster[parts.test], balanced))
     return _Table(*(np.concatenate(a) for a in zip(*blocks, strict=True)))
 
@@ -213,7 +214,7 @@ def _best(
         "n_positive_train": int(yes[parts.train].sum()),
         "n_positive_validation": int(yes[parts.validation].sum()),
         "n_positive_test": int(y.sum()),
-    } | _confirmation(whole.z[j, i] * sign[j], y, parts.cluster[parts.test])  # fmt: skip
+    } | _confirmation(residues, parts.cluster[parts.test])  # fmt: skip
     for name, (low, high) in bootstrap(residues, n_draws=n_draws, seed=seed).items():
         row |= {f"{name}_test_low": float(low), f"{name}_test_high": float(high)}
     drawn = bootstrap(occurrences, n_draws=n_draws, seed=seed)
@@ -223,43 +224,16 @@ def _best(
     }
 
 
-def _confirmation(
-    z: float, y: Bool[np.ndarray, " rows"], cluster: Int[np.ndarray, " rows"]
-) -> dict[str, Any]:
-    """``p`` of the chosen feature in its direction, and ``p_least``, which nothing falls below.
-
-    Z = Σu/√Σu² is at most √n of n clusters, and ``one_sided`` at least 2^−n of those with a
-    positive.
-    """
-    positive, n = len(np.unique(cluster[y])), len(np.unique(cluster))
-    p, least = one_sided(np.array([z, np.sqrt(n)]), np.array([positive, positive]))
-    return {"n_clusters_test": positive, "p": float(p), "p_least": float(least)}
-
-
-def calibration(
-    features: Features,
-    concept: Concept,
-    row: dict[str, Any],
-    labels: Bool[np.ndarray, " test_rows"],
-    test: Bool[np.ndarray, " rows"],
-) -> pd.DataFrame:
-    """Does the chosen feature's probe mean what it says? Test rows in bins of its prediction.
-
-    Returns:
-        ``concept``, ``kind``, ``predicted`` (mean of σ(coef · z + intercept)), ``observed`` (share
-        of positives) and ``n``, for each tenth of [0, 1] that has a row.
-    """
-    z = dense_column(restrict(features.columns(row["feature"], row["feature"] + 1), test), 0)
-    p = expit(row["coef"] * z + row["intercept"])
-    which = np.minimum((p * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    n = np.bincount(which, minlength=CALIBRATION_BINS)
-    filled = n > 0
-    return pd.DataFrame({
-        "concept": concept.name, "kind": concept.kind,
-        "predicted": np.bincount(which, p, minlength=CALIBRATION_BINS)[filled] / n[filled],
-        "observed": np.bincount(which, labels, minlength=CALIBRATION_BINS)[filled] / n[filled],
-        "n": n[filled],
-    })  # fmt: skip
+def _confirmation(residues: Counts, cluster: Int[np.ndarray, " rows"]) -> dict[str, Any]:
+    """The test of the chosen feature's calls, and on how many clusters its scores rest."""
+    size = np.unique(cluster, return_counts=True)[1].astype(float)
+    test = call_test(residues.hits, residues.predicted, residues.positives, size)
+    return {
+        "n_clusters_test": int((residues.positives > 0).sum()),
+        "n_effective_test": float(effective_number(residues.positives)),
+        "recall_clusters": test.recall, "false_alarms_clusters": test.false_alarms,
+        "p": test.p, "p_least": test.p_least,
+    }  # fmt: skip
 
 
 def calls(columns: LatentColumns, sign: int, threshold: float) -> Bool[np.ndarray, " rows"]:

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from probes.data.firing import BLOCK_LATENTS, block_bounds
+from probes.data.part_columns import PartColumns
 from probes.data.rows import OTHER_RESIDUE
 from probes.protocols.composition import concept_given_residue, neighbour_rates
 from saejax.latents import LatentColumns
@@ -30,8 +31,8 @@ MAX_FRACTIONS = (0.0, 0.25, 0.5, 0.75)
 class Part(NamedTuple):
     """One part of the proteins, on the rows where a concept is defined."""
 
-    columns: LatentColumns
-    """Sorted (``probes.fit.scores.restrict``)."""
+    columns: PartColumns
+    """The latents."""
     residue_class: Int[np.ndarray, " rows"]
     """``ProteinRows.residue_class``."""
     protein_idx: Int[np.ndarray, " rows"]
@@ -55,9 +56,15 @@ class Firing(NamedTuple):
     """P(a | latent fires); zeros where it never fires."""
 
 
-def firing(part: Part, threshold: Float[np.ndarray, " d_sae"]) -> Firing:
-    """Counts of every latent over the rows where ``z > threshold``, some latents at a time."""
-    columns, d_sae, n_classes = part.columns, len(threshold), OTHER_RESIDUE + 1
+def firing(columns: LatentColumns, part: Part, threshold: Float[np.ndarray, " d_sae"]) -> Firing:
+    """Counts of some latents of a part over the rows where ``z > threshold``.
+
+    Args:
+        columns: the latents, sorted (``probes.fit.scores.restrict``).
+        part: whose rows they are.
+        threshold: of each.
+    """
+    d_sae, n_classes = len(threshold), OTHER_RESIDUE + 1
     total_proteins = int(part.protein_idx.max(initial=-1)) + 1
     n_fires, n_proteins = np.zeros((2, d_sae), dtype=np.int64)
     composition = np.zeros((d_sae, n_classes))
@@ -78,117 +85,146 @@ def firing(part: Part, threshold: Float[np.ndarray, " d_sae"]) -> Firing:
     return Firing(n_fires, n_proteins, composition)
 
 
-class PreciseLatents:
-    """Ranks latents for concepts that share their rows; the firing counts are made once."""
+class _Listed(NamedTuple):
+    """Latents of largest excess so far, the largest first; of equals the first latent."""
 
-    def __init__(self, select: Part, test: Part, *, min_fires: int, min_proteins: int) -> None:
-        """Freeze each latent's thresholds on the select part.
+    excess: Float[np.ndarray, " listed"]
+    latent: Int[np.ndarray, " listed"]
+    threshold: Float[np.ndarray, " listed"]
+    fraction: Float[np.ndarray, " listed"]
+
+    def joined(self, other: _Listed, n: int) -> _Listed:
+        """The first ``n`` of both; ``other`` has later latents."""
+        both = _Listed(*(np.concatenate(pair) for pair in zip(self, other, strict=True)))
+        order = np.argsort(-both.excess, kind="stable")[:n]
+        return _Listed(*(a[order[np.isfinite(both.excess[order])]] for a in both))
+
+
+class PreciseLatents:
+    """Ranks latents for concepts that share their rows, from blocks of latents as they come.
+
+    Two rankings: ``firing`` "any" counts every z > 0, "strong" takes for each latent the fraction
+    of its maximum that is best on select.
+    """
+
+    def __init__(
+        self,
+        part: Part,
+        labels: Bool[np.ndarray, "rows concepts"],
+        *,
+        min_fires: int,
+        min_proteins: int,
+        n: int,
+    ) -> None:
+        """Nothing is ranked yet.
 
         Args:
-            select: chooses latents and thresholds.
-            test: scores them.
-            min_fires: residues of the select part a latent must fire on.
-            min_proteins: proteins of the select part it must fire in.
+            part: chooses latents and thresholds.
+            labels: concepts there.
+            min_fires: residues of the part a latent must fire on.
+            min_proteins: proteins of the part it must fire in.
+            n: how many latents are listed, of each concept in each ranking.
         """
-        columns = select.columns
+        self._part, self._labels, self._n = part, labels, n
+        self._min_fires, self._min_proteins = min_fires, min_proteins
+        self._rates = [concept_given_residue(y, part.residue_class) for y in labels.T]
+        nothing = _Listed(*(np.zeros(0) for _ in range(4)))
+        self._listed = [{"any": nothing, "strong": nothing} for _ in labels.T]
+
+    def see(self, first: int, columns: LatentColumns) -> None:
+        """Take the latents from ``first`` on; blocks come in order."""
         filled = np.diff(columns.indptr) > 0
         top = np.zeros(len(filled))
         top[filled] = columns.values[columns.indptr[:-1][filled]]
-        self.select, self.test = select, test
-        self.thresholds = np.array([fraction * top for fraction in MAX_FRACTIONS])
-        self._on_select = [firing(select, t) for t in self.thresholds]
-        self._on_test = [firing(test, t) for t in self.thresholds]
-        self._supported = np.array(
-            [(f.n_fires >= min_fires) & (f.n_proteins >= min_proteins) for f in self._on_select]
-        )
+        thresholds = np.array([fraction * top for fraction in MAX_FRACTIONS])
+        levels = [firing(columns, self._part, t) for t in thresholds]
+        weak = np.array([
+            (f.n_fires < self._min_fires) | (f.n_proteins < self._min_proteins) for f in levels
+        ])  # fmt: skip
+        each, number = np.arange(len(filled)), first + np.arange(len(filled))
+        for listed, y, rates in zip(self._listed, self._labels.T, self._rates, strict=True):
+            excess = _excess(columns, levels, y, rates)
+            excess[weak] = -np.inf
+            for kind, among in (("any", excess[:1]), ("strong", excess)):
+                level = among.argmax(axis=0)
+                fraction = np.array(MAX_FRACTIONS)[level]
+                here = _Listed(among[level, each], number, thresholds[level, each], fraction)
+                listed[kind] = listed[kind].joined(here, self._n)
 
-    def rank(
-        self,
-        labels_select: Bool[np.ndarray, " select_rows"],
-        labels_test: Bool[np.ndarray, " test_rows"],
-        n: int,
-    ) -> list[dict[str, Any]]:
-        """The latents of largest precision − expected on select, with their test scores.
-
-        Two rankings of ``n`` latents each: ``firing`` "any" counts every z > 0, "strong" takes for
-        each latent the fraction of its maximum that is best on select.
-        """
-        chosen = _precisions(self.select, self._on_select, labels_select)
-        excess = np.array([precision - expected for precision, expected in chosen])
-        excess[~self._supported] = -np.inf
-        on_test = _precisions(self.test, self._on_test, labels_test)
-        near_select = _rate_with_neighbours(self.select, labels_select)
-        near_test = _rate_with_neighbours(self.test, labels_test)
-        table = []
-        for firing_kind, levels in (("any", excess[:1]), ("strong", excess)):
-            level, best = levels.argmax(axis=0), levels.max(axis=0)
-            order = np.argsort(-best, kind="stable")[:n]
-            for rank, j in enumerate(order[np.isfinite(best[order])].tolist(), start=1):
-                i = int(level[j])
-                n_select, n_test = (int(f[i].n_fires[j]) for f in (self._on_select, self._on_test))
-                row = {
-                    "firing": firing_kind,
-                    "rank": rank,
-                    "latent": j,
-                    "threshold": float(self.thresholds[i, j]),
-                    "threshold_fraction": MAX_FRACTIONS[i],
-                }
-                row |= _row("select", self._on_select[i], chosen[i], labels_select, j)
-                row |= _neighbour_row(self.select, "select", n_select, chosen[i], near_select, j)
-                row |= _row("test", self._on_test[i], on_test[i], labels_test, j)
-                row |= _neighbour_row(self.test, "test", n_test, on_test[i], near_test, j)
-                table.append(row)
-        return table
+    def scored(
+        self, test: Part, labels: Bool[np.ndarray, "rows concepts"]
+    ) -> list[list[dict[str, Any]]]:
+        """Rows of each concept's latents, with their scores on the part that chose and on test."""
+        tables = []
+        for i, of_concept in enumerate(self._listed):
+            on = [_Scorer("select", self._part, self._labels[:, i]),
+                  _Scorer("test", test, labels[:, i])]  # fmt: skip
+            rows = []
+            for kind, listed in of_concept.items():
+                for rank, (_, j, threshold, fraction) in enumerate(
+                    zip(*listed, strict=True), start=1
+                ):
+                    row = {
+                        "firing": kind, "rank": rank, "latent": int(j),
+                        "threshold": float(threshold), "threshold_fraction": float(fraction),
+                    }  # fmt: skip
+                    for scorer in on:
+                        row |= scorer.row(int(j), float(threshold))
+                    rows.append(row)
+            tables.append(rows)
+        return tables
 
 
-def _precisions(
-    part: Part, levels: list[Firing], labels: np.ndarray
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(precision, expected from composition) of every latent, by level; NaN where it is silent."""
-    p_concept = concept_given_residue(labels, part.residue_class)
-    starts = part.columns.indptr[:-1]
-    hits = np.append(0, np.cumsum(labels[part.columns.rows], dtype=np.int64))
-    found = []
-    for fires in levels:
+def _excess(
+    columns: LatentColumns,
+    levels: list[Firing],
+    labels: Bool[np.ndarray, " rows"],
+    rates: Float[np.ndarray, " classes"],
+) -> Float[np.ndarray, "levels latents"]:
+    """Precision − what composition predicts, at each level; NaN where a latent is silent."""
+    starts = columns.indptr[:-1]
+    hits = np.append(0, np.cumsum(labels[columns.rows], dtype=np.int64))
+    excess = np.empty((len(levels), len(starts)))
+    for at, fires in enumerate(levels):
         n = np.where(fires.n_fires > 0, fires.n_fires, np.nan)
         precision = (hits[starts + fires.n_fires] - hits[starts]) / n
-        expected = np.where(fires.n_fires > 0, fires.composition @ p_concept, np.nan)
-        found.append((precision, expected))
-    return found
+        excess[at] = precision - (fires.composition * rates).sum(axis=1)
+    return excess
 
 
-def _rate_with_neighbours(part: Part, labels: np.ndarray) -> np.ndarray:
-    """P(concept | residue and neighbours) of each row, from other proteins."""
-    rates = neighbour_rates(labels[:, None], part.neighbourhood, part.protein_idx)
-    return rates.table[rates.row, 0]
+class _Scorer:
+    """Scores of single latents for a concept on a part."""
 
+    def __init__(self, name: str, part: Part, labels: Bool[np.ndarray, " rows"]) -> None:
+        self._name, self._part, self._labels = name, part, labels
+        self._rates = concept_given_residue(labels, part.residue_class)
+        around = neighbour_rates(labels[:, None], part.neighbourhood, part.protein_idx)
+        self._around = around.table[:, 0], around.row
+        self._n_positive, self._base_rate = int(labels.sum()), float(labels.mean())
 
-def _neighbour_row(
-    part: Part, name: str, n: int, values: tuple[np.ndarray, np.ndarray], rate: np.ndarray, j: int
-) -> dict[str, float]:
-    rows = part.columns.column(j)[0][:n]
-    precision = float(values[0][j])
-    expected = float(rate[rows].mean(dtype=np.float64)) if len(rows) else float("nan")
-    return {
-        f"{name}_expected_neighbours": expected,
-        f"{name}_excess_neighbours": precision - expected,
-        f"{name}_enrichment_neighbours": precision / expected if expected > 0 else float("nan"),
-    }
-
-
-def _row(
-    part: str, fires: Firing, values: tuple[np.ndarray, np.ndarray], labels: np.ndarray, j: int
-) -> dict[str, Any]:
-    precision, expected = float(values[0][j]), float(values[1][j])
-    return {
-        f"{part}_precision": precision,
-        f"{part}_expected_precision": expected,
-        f"{part}_excess": precision - expected,
-        f"{part}_enrichment": precision / expected if expected > 0 else float("nan"),
-        f"{part}_base_rate": float(labels.mean()),
-        f"{part}_recall": precision * float(fires.n_fires[j]) / max(int(labels.sum()), 1)
-        if fires.n_fires[j]
-        else 0.0,
-        f"{part}_n_fires": int(fires.n_fires[j]),
-        f"{part}_n_proteins": int(fires.n_proteins[j]),
-    }
+    def row(self, latent: int, threshold: float) -> dict[str, Any]:
+        """Its columns; NaN for what is silent."""
+        rows, values = self._part.columns.column(latent)
+        rows = rows[: int((values > threshold).sum())]
+        n, nothing = len(rows), float("nan")
+        precision = expected = neighbours = nothing
+        if n:
+            counts = np.bincount(self._part.residue_class[rows], minlength=OTHER_RESIDUE + 1)
+            precision = int(self._labels[rows].sum()) / n
+            expected = float((counts / n * self._rates).sum())
+            table, which = self._around
+            neighbours = float(table[which[rows]].mean(dtype=np.float64))
+        found = {
+            "precision": precision,
+            "expected_precision": expected,
+            "excess": precision - expected,
+            "enrichment": precision / expected if expected > 0 else nothing,
+            "base_rate": self._base_rate,
+            "recall": precision * n / max(self._n_positive, 1) if n else 0.0,
+            "n_fires": n,
+            "n_proteins": len(np.unique(self._part.protein_idx[rows])),
+            "expected_neighbours": neighbours,
+            "excess_neighbours": precision - neighbours,
+            "enrichment_neighbours": precision / neighbours if neighbours > 0 else nothing,
+        }
+        return {f"{self._name}_{key}": value for key, value in found.items()}

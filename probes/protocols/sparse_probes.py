@@ -10,7 +10,8 @@ from sklearn.metrics import average_precision_score
 from tqdm import tqdm
 
 from probes.data.concepts import IDENTITY
-from probes.fit.scores import auroc, dense_column, restrict
+from probes.data.part_columns import PartColumns, dense_column
+from probes.fit.scores import auroc
 from probes.inputs import Inputs, groups
 from probes.protocols.multi import choose_latents, probe_scores
 
@@ -25,14 +26,13 @@ def sparse_probes(inputs: Inputs) -> pd.DataFrame:
     config, n_rows = inputs.config, inputs.rows.n_rows
     minimum = config.sparse_min_positives
     x = inputs.activations() if n_rows <= config.dense_rows else None
-    columns = inputs.latents.columns()
     found = []
     wanted = [c for c in inputs.concepts if c.kind not in IDENTITY]
     with tqdm(total=len(wanted), desc="k-sparse probes", disable=None) as bar:
         for members in groups(wanted):
             parts = inputs.parts(members)
             chooses = parts.train | parts.validation
-            select, test = restrict(columns, chooses), restrict(columns, parts.test)
+            select, test = (PartColumns(inputs.latents, of) for of in (chooses, parts.test))
             for concept in members:
                 bar.update()
                 yes = concept.labels(n_rows)

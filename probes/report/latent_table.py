@@ -7,28 +7,30 @@ precision, expectation and enrichment, with intervals from drawing whole homolog
 most latents are rare and precise, and F1 asks for the whole concept.
 
 One test for each annotated latent, on test: is its precision above what residue and neighbours
-predict there (``probes.fit.significance.excess_test``)? The false discovery rate is taken over all
-annotated latents, and those below ``MAX_Q`` in at least ``MIN_CLUSTERS`` clusters are *confirmed*:
-right more often than their residues explain, which need not be often.
+predict there, in clusters that weigh alike (``probes.fit.cluster_tests.excess_test``)? The false
+discovery rate is taken over all annotated latents. Those below ``MAX_Q`` in at least
+``MIN_CLUSTERS`` clusters, whose precision over residues is above the expectation, too, are
+*confirmed*: right more often than their residues explain, which need not be often.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from probes.data.concepts import IDENTITY
-from probes.data.rows import ProteinRows
-from probes.fit.scores import hits_of, restrict
-from probes.fit.significance import Counts, bootstrap, excess_test, false_discovery_rate
+from probes.data.firing import block_bounds
+from probes.fit.cluster_tests import excess_test
+from probes.fit.scores import Cut, hits_of
+from probes.fit.significance import Counts, bootstrap, effective_number, false_discovery_rate
 from probes.inputs import Inputs, groups
 from probes.kinds.statistics import latent_kinds
 from probes.protocols.composition import (
     NeighbourRates,
-    expected_precision,
+    concept_given_residue,
     mean_rate,
     neighbour_rates,
     neighbourhoods,
@@ -42,24 +44,39 @@ LATENTS_AT_ONCE = 256
 COLUMNS = (
     "concept", "precision", "precision_low", "precision_high", "expected_identity",
     "expected_neighbours", "enrichment_identity", "enrichment_neighbours", "recall", "base_rate",
-    "n_fires_test", "n_clusters_test", "precision_select", "excess_select", "p_excess",
+    "n_fires_test", "n_clusters_test", "n_effective_test", "precision_select", "excess_select",
+    "p_excess",
 )  # fmt: skip
 """Of an annotation; empty where a latent has none."""
 MIN_CLUSTERS = 10
 """Homology clusters of the test part in which a confirmed latent fires."""
 
 
-class _Of(NamedTuple):
-    """A part of the proteins for concepts with the same definition; arrays [latents, concepts]."""
+class _Part(NamedTuple):
+    """A part of the proteins, for some concepts that are defined on the same ones."""
 
+    cut: Cut
+    labels: Bool[np.ndarray, "part_rows concepts"]
+    residue: Int[np.ndarray, " part_rows"]
+    identity: np.ndarray
+    """P(concept | amino acid), [classes, concepts]."""
+    rates: NeighbourRates
+    cluster: Int[np.ndarray, " part_rows"]
+    """Homology cluster, 0 … n−1."""
+    n_clusters: int
+    n_positive: Int[np.ndarray, " concepts"]
+    base_rate: Float[np.ndarray, " concepts"]
+
+
+class _Of(NamedTuple):
+    """A block of latents on a part; arrays [latents, concepts]."""
+
+    part: _Part
     columns: LatentColumns
     n_fires: Int[np.ndarray, " latents"]
     hits: np.ndarray
     expected_identity: np.ndarray
     expected_neighbours: np.ndarray
-    n_positive: np.ndarray
-    base_rate: np.ndarray
-    rates: NeighbourRates
 
 
 def latent_tables(inputs: Inputs, associations: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -73,17 +90,21 @@ def latent_tables(inputs: Inputs, associations: pd.DataFrame) -> tuple[pd.DataFr
         First the columns of ``latent_kinds``, then ``concept`` (none where no concept beats the
         neighbours on enough residues), ``precision``, ``precision_low``, ``precision_high``,
         ``expected_identity``, ``expected_neighbours``, ``enrichment_identity``,
-        ``enrichment_neighbours``, ``recall``, ``base_rate``, ``n_fires_test``, ``n_clusters_test``
-        on test; ``precision_select`` and ``excess_select`` of the choice; ``p_excess``,
-        ``q_excess`` and ``confirmed``; ``q_all_pairs``. Second
+        ``enrichment_neighbours``, ``recall``, ``base_rate``, ``n_fires_test``, ``n_clusters_test``,
+        ``n_effective_test`` on test; ``precision_select`` and ``excess_select`` of the choice;
+        ``p_excess``, ``q_excess`` and ``confirmed``; ``q_all_pairs``. Second
         :meth:`probes.kinds.logos.Logos.table`.
     """
-    kinds = latent_kinds(inputs.latents.columns(), inputs.rows, inputs.structures)
+    kinds = latent_kinds(inputs.latents, inputs.rows, inputs.structures)
     table = kinds.table.set_index("latent").join(_annotations(inputs))
     named = table["p_excess"].notna()
     p = table.loc[named, "p_excess"].to_numpy(dtype=float)
     table.loc[named, "q_excess"] = false_discovery_rate(p)
-    table["confirmed"] = (table["q_excess"] < MAX_Q) & (table["n_clusters_test"] >= MIN_CLUSTERS)
+    table["confirmed"] = (
+        (table["q_excess"] < MAX_Q)
+        & (table["n_clusters_test"] >= MIN_CLUSTERS)
+        & (table["precision"] > table["expected_neighbours"])
+    )
     if len(associations):
         pairs = associations[["feature", "concept", "q_all_pairs"]]
         q = pd.DataFrame(pairs).astype({"concept": str})
@@ -94,31 +115,66 @@ def latent_tables(inputs: Inputs, associations: pd.DataFrame) -> tuple[pd.DataFr
 
 
 def _annotations(inputs: Inputs) -> pd.DataFrame:
-    """One row for each latent that has an annotation, by latent."""
-    rows = inputs.rows
+    """One row for each latent that has an annotation, by latent; latents are read in blocks."""
+    rows, latents = inputs.rows, inputs.latents
     around = neighbourhoods(rows.residue_class, rows.protein_idx)
-    columns = inputs.latents.columns()
-    best_excess = np.full(inputs.latents.d_sae, -np.inf)
+    best_excess = np.full(latents.d_sae, -np.inf)
     found: dict[int, dict] = {}
     for members in groups([c for c in inputs.concepts if c.kind not in IDENTITY]):
-        parts = inputs.parts(members)
-        keeps = parts.train | parts.validation, parts.test
-        inside = [restrict(columns, keep) for keep in keeps]
+        of = inputs.parts(members)
+        keeps = of.train | of.validation, of.test
+        cuts = [Cut(keep) for keep in keeps]
         for some in chunks_of(members, rows.n_rows, inputs.config.label_bytes):
             labels = label_columns(members[some], *keeps)
-            select, test = (
-                _of(rows, *of, around) for of in zip(inside, labels, keeps, strict=True)
-            )
-            chosen, excess = _most_in_excess(select, inputs.config.min_fires)
-            better = np.flatnonzero((excess > 0) & (excess > best_excess) & (test.n_fires > 0))
-            best_excess[better] = excess[better]
-            tested = _over_clusters(inputs, test, labels[1], chosen, better, parts.test)
-            for j, of_clusters in zip(better.tolist(), tested, strict=True):
-                c = int(chosen[j])
-                name = {"concept": members[some][c].name}
-                found[j] = name | _row(select, test, j, c) | of_clusters
+            parts = [_part(inputs, *one, around) for one in zip(cuts, keeps, labels, strict=True)]
+            for first, end in block_bounds(latents.indptr):
+                block = latents.columns(first, end)
+                for row in _of_block(inputs, parts, block, best_excess[first:end]):
+                    name = members[some][row.pop("which")].name
+                    found[first + row.pop("latent")] = {"concept": name} | row
     table = pd.DataFrame.from_dict(found, orient="index", columns=None if found else list(COLUMNS))
     return pd.DataFrame(table.rename_axis("latent")[list(COLUMNS)])
+
+
+def _part(
+    inputs: Inputs,
+    cut: Cut,
+    keep: Bool[np.ndarray, " rows"],
+    labels: Bool[np.ndarray, "part_rows concepts"],
+    around: np.ndarray,
+) -> _Part:
+    residue, protein = inputs.rows.residue_class[keep], inputs.rows.protein_idx[keep]
+    identity = np.stack([concept_given_residue(y, residue) for y in labels.T], axis=1)
+    clusters, cluster = np.unique(inputs.cluster[keep], return_inverse=True)
+    rates = neighbour_rates(labels, around[keep], protein)
+    return _Part(
+        cut, labels, residue.astype(np.int64), identity, rates, cluster, len(clusters),
+        labels.sum(axis=0), labels.mean(axis=0),
+    )  # fmt: skip
+
+
+def _of_block(
+    inputs: Inputs, parts: list[_Part], block: LatentColumns, best_excess: np.ndarray
+) -> list[dict[str, Any]]:
+    """Annotations better than ``best_excess``, which they replace; ``latent`` within the block."""
+    select, test = (_of(part, part.cut(block)) for part in parts)
+    chosen, excess = _most_in_excess(select, inputs.config.min_fires)
+    better = np.flatnonzero((excess > 0) & (excess > best_excess) & (test.n_fires > 0))
+    best_excess[better] = excess[better]
+    return [
+        {"latent": j, "which": int(chosen[j])} | _row(select, test, j, int(chosen[j])) | tested
+        for j, tested in zip(
+            better.tolist(), _over_clusters(inputs, test, chosen, better), strict=True
+        )
+    ]
+
+
+def _of(part: _Part, columns: LatentColumns) -> _Of:
+    return _Of(
+        part, columns, np.diff(columns.indptr), hits_of(columns, part.labels),
+        mean_rate(columns, part.residue, part.identity),
+        mean_rate(columns, part.rates.row, part.rates.table),
+    )  # fmt: skip
 
 
 def _most_in_excess(select: _Of, min_fires: int) -> tuple[np.ndarray, np.ndarray]:
@@ -129,30 +185,13 @@ def _most_in_excess(select: _Of, min_fires: int) -> tuple[np.ndarray, np.ndarray
     return excess.argmax(axis=1), excess.max(axis=1)
 
 
-def _of(
-    rows: ProteinRows,
-    inside: LatentColumns,
-    labels: Bool[np.ndarray, "part_rows concepts"],
-    keep: Bool[np.ndarray, " rows"],
-    around: np.ndarray,
-) -> _Of:
-    residue, protein = rows.residue_class[keep], rows.protein_idx[keep]
-    rates = neighbour_rates(labels, around[keep], protein)
-    return _Of(
-        inside, np.diff(inside.indptr), hits_of(inside, labels),
-        expected_precision(inside, labels, residue, protein),
-        mean_rate(inside, rates.row, rates.table),
-        labels.sum(axis=0), labels.mean(axis=0), rates,
-    )  # fmt: skip
-
-
 def _row(select: _Of, test: _Of, j: int, c: int) -> dict[str, float]:
     precision = test.hits[j, c] / test.n_fires[j]
     row = {
         "precision_select": select.hits[j, c] / select.n_fires[j],
         "precision": precision,
-        "recall": test.hits[j, c] / max(int(test.n_positive[c]), 1),
-        "base_rate": test.base_rate[c],
+        "recall": test.hits[j, c] / max(int(test.part.n_positive[c]), 1),
+        "base_rate": test.part.base_rate[c],
         "n_fires_test": int(test.n_fires[j]),
     }
     row["excess_select"] = row["precision_select"] - select.expected_neighbours[j, c]
@@ -164,35 +203,33 @@ def _row(select: _Of, test: _Of, j: int, c: int) -> dict[str, float]:
 
 
 def _over_clusters(
-    inputs: Inputs,
-    test: _Of,
-    labels: np.ndarray,
-    chosen: np.ndarray,
-    latents: np.ndarray,
-    keep: np.ndarray,
+    inputs: Inputs, test: _Of, chosen: np.ndarray, latents: np.ndarray
 ) -> list[dict[str, float]]:
     """Interval and p-value of each latent's precision for its concept, over homology clusters."""
-    clusters, cluster = np.unique(inputs.cluster[keep], return_inverse=True)
+    part, n = test.part, test.part.n_clusters
     found: list[dict[str, float]] = []
     for start in range(0, len(latents), LATENTS_AT_ONCE):
         some = latents[start : start + LATENTS_AT_ONCE]
-        fires, hits, expected = np.zeros((3, len(clusters), len(some)))
+        fires, hits, expected = np.zeros((3, n, len(some)))
         for at, j in enumerate(some.tolist()):
             rows, _ = test.columns.column(j)
-            of, c = cluster[rows], chosen[j]
-            rate = test.rates.table[test.rates.row[rows], c]
-            fires[:, at] = np.bincount(of, minlength=len(clusters))
-            hits[:, at] = np.bincount(of, labels[rows, c], minlength=len(clusters))
-            expected[:, at] = np.bincount(of, rate, minlength=len(clusters))
+            of, c = part.cluster[rows], chosen[j]
+            fires[:, at] = np.bincount(of, minlength=n)
+            hits[:, at] = np.bincount(of, part.labels[rows, c], minlength=n)
+            rate = part.rates.table[part.rates.row[rows], c]
+            expected[:, at] = np.bincount(of, rate, minlength=n)
         drawn = bootstrap(
             Counts(hits, fires, hits, fires),
             n_draws=inputs.config.bootstrap, seed=inputs.config.seed,
         )["precision"]  # fmt: skip
         n_clusters = (fires > 0).sum(axis=0)
-        p = excess_test(hits, expected, n_clusters)
+        p = excess_test(hits, fires, expected)
+        effective = effective_number(fires)
         found += [
-            {"precision_low": low, "precision_high": high, "n_clusters_test": int(n),
-             "p_excess": float(value)}
-            for low, high, n, value in zip(*drawn, n_clusters, p, strict=True)
+            {"precision_low": low, "precision_high": high, "n_clusters_test": int(n_all),
+             "n_effective_test": float(n_effective), "p_excess": float(value)}
+            for low, high, n_all, n_effective, value in zip(
+                *drawn, n_clusters, effective, p, strict=True
+            )
         ]  # fmt: skip
     return found

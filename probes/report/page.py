@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 import tyro
@@ -14,6 +13,7 @@ import tyro
 from extract.alphabet import AMINO_ACIDS
 from extract.errors import UserError
 from extract.files import read_json, write_atomically
+from extract.pages import page_templates
 from probes.data.frames import records, where
 from probes.protocols.found import FAMILIES, family_of
 from probes.report.logo_svg import letter_shapes, logo_svg
@@ -25,7 +25,8 @@ from probes.report.plots import (
     kind_bars,
     precision_scatter,
 )
-from probes.report.tables import FAMILY_WORDS, SUMMARY, out_of_reach
+from probes.report.reach import FEW_CLUSTERS, one_large_cluster, reach
+from probes.report.tables import FAMILY_WORDS, SUMMARY
 
 PAGE = "report.html"
 SHOWN_LATENTS, SHOWN_SKIPPED = 100, 30
@@ -33,7 +34,7 @@ SHOWN_LOGOS, LOGOS_OF_A_CONCEPT = 60, 6
 """Confirmed latents with a logo: 5 kB of the page for each."""
 LOGOS = "logos.parquet"
 TABLES = ("found", "probes", "latents", "coverage", "calibration", "precise_latents",
-          "sparse_probes")  # fmt: skip
+          "sparse_probes", "split")  # fmt: skip
 
 KIND_WORDS = {
     "dead": "never active",
@@ -73,13 +74,10 @@ def write_page(folder: Path) -> Path:
     """
     summary = read_json(folder / SUMMARY, "a folder of probes")
     tables = {name: _read(folder / f"{name}.csv") for name in TABLES}
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = page_templates(Path(__file__).parent)
     environment.filters["number"] = _number
     environment.filters["q"] = _q
+    environment.filters["sentence"] = lambda words: words[:1].upper() + words[1:]
     html = environment.get_template("page.html").render(_content(summary, tables, folder / LOGOS))
     write_atomically(folder / PAGE, lambda f: f.write(html.encode()))
     return folder / PAGE
@@ -124,7 +122,8 @@ def _content(
         "families": FAMILY_WORDS,
         "kinds": {k: KIND_WORDS[k] for k in KIND_WORDS if k in set(latents["kind"])},
         "sources": SOURCES,
-        "out_of_reach": out_of_reach(probes),
+        "reach": [*one_large_cluster(tables["split"]), *reach(probes)],
+        "few_clusters": FEW_CLUSTERS,
         "n_latents": len(latents),
         "coverage": records(coverage),
         "sparse": records(sparse),

@@ -15,6 +15,7 @@ from probes.evaluate import ProbeResults
 from probes.protocols.found import FAMILIES, MAX_Q, family_of
 from probes.report.headers import HEADERS
 from probes.report.latent_table import MIN_CLUSTERS
+from probes.report.reach import one_large_cluster, reach
 from probes.report.summary import difference, settings
 
 SUMMARY = "summary.json"
@@ -37,7 +38,9 @@ SCORES = {
     "f1_test_low": "f1_low", "f1_test_high": "f1_high", "precision_test": "precision",
     "recall_test": "recall", "recall_occurrences": "recall_occurrences",
     "auroc_test": "auroc", "average_precision_test": "average_precision",
-    "n_called_test": "n_predicted", "p": "p", "q": "q", "found": "found", "pooling": "pooling",
+    "n_called_test": "n_predicted", "recall_clusters": "recall_clusters",
+    "false_alarms_clusters": "false_alarms_clusters", "p": "p", "q": "q", "found": "found",
+    "pooling": "pooling",
 }  # fmt: skip
 """Columns of ``best`` and what follows the prefix."""
 
@@ -90,7 +93,8 @@ def by_concept(best: pd.DataFrame) -> pd.DataFrame:
     test part, ``latent_f1_select`` of the validation part that chose.
     """
     shared = ["base_rate", "f1_all_positive", "n_positive_train", "n_positive_validation",
-              "n_positive_test", "n_clusters_test", "q_least", "n_occurrences_test"]  # fmt: skip
+              "n_positive_test", "n_clusters_test", "n_effective_test", "q_least",
+              "n_occurrences_test"]  # fmt: skip
     first = where(best, best["features"] == best["features"].iloc[0])
     table = pd.DataFrame(first[["concept", "kind", *shared]]).set_index("concept")
     for features, prefix in PREFIX.items():
@@ -121,24 +125,12 @@ def top_list(results: ProbeResults, *, n_precise: int = 3) -> str:
         lines.append("WARNING: a random split; relatives may sit in two parts, scores flatter.")
     if same := results.summary["stores_the_sae_was_trained_on"]:
         lines.append(f"WARNING: the SAE was trained on {', '.join(same)}.")
-    lines += _one_large_cluster(results.split)
+    lines += one_large_cluster(results.split)
     if skipped := results.summary["skipped_concepts"]:
         lines.append(f"{len(skipped)} concepts have too few residues: see {SUMMARY}.")
     return "\n".join([*lines, "", *_f1_lines(results), *_precise_lines(results, n_precise),
                       *_found_lines(results), *_confirmed_lines(results.latents),
                       *_honest_lines(results)])  # fmt: skip
-
-
-def _one_large_cluster(split: pd.DataFrame) -> list[str]:
-    """A warning where one cluster holds more than half of the test proteins."""
-    test = where(split, split["part"] == "test")
-    largest = max(test["cluster"].value_counts().tolist())
-    if 2 * largest <= len(test):
-        return []
-    return [
-        f"WARNING: one homology cluster holds {largest} of {len(test)} test proteins and outweighs "
-        "the others: even a perfect latent can miss q < 0.05; give more families or another --seed."
-    ]
 
 
 def _f1_lines(results: ProbeResults) -> list[str]:
@@ -172,7 +164,7 @@ def _found_lines(results: ProbeResults) -> list[str]:
             f"{row['protocol']:<20} {row['features']:<22} {row['concepts_found']:>5.0f} of "
             f"{row['concepts_tested']:.0f}{_by_family(row)}"
         )
-    return [*lines, *out_of_reach(by_concept(results.best))]
+    return [*lines, *reach(by_concept(results.best))]
 
 
 def _by_family(row: dict[str, Any]) -> str:
@@ -183,23 +175,6 @@ def _by_family(row: dict[str, Any]) -> str:
         if row.get(f"{family}_tested", 0) > 0
     ]
     return f" ({', '.join(words)})" if words else ""
-
-
-def out_of_reach(probes: pd.DataFrame) -> list[str]:
-    """Concepts whose test clusters are too few for any feature to be found, if there are some.
-
-    Args:
-        probes: of :func:`by_concept`.
-    """
-    lost = records(where(probes, probes["q_least"] >= MAX_Q))
-    if not lost:
-        return []
-    names = ", ".join(f"{row['concept']} ({row['n_clusters_test']:.0f})" for row in lost[:12])
-    more = f" and {len(lost) - 12} more" if len(lost) > 12 else ""
-    return [
-        f"WARNING: {len(lost)} concepts have too few homology clusters on test for any feature to "
-        f"be found, however good (clusters): {names}{more}."
-    ]
 
 
 def _confirmed_lines(latents: pd.DataFrame) -> list[str]:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from extract import sampling
 from extract.alphabet import LEGAL_RESIDUES
 from extract.errors import UserError
-from extract.fasta import MAX_LETTERS, read_records
-from extract.sampling import HashSample, SeenIds, sequence_hash
+from extract.fasta import MAX_LETTERS, Protein, read_records
+from extract.sampling import HashSample, SeenIds, by_hash, sequence_hash
 from extract.selection import FastaSource, Selection
 from tests.helpers import random_proteins
 
@@ -174,6 +174,14 @@ sequences = st.one_of(
     st.integers(60, 70).map(lambda n: "MK" * n),
 )
 records = st.lists(st.tuples(ids, sequences), min_size=0, max_size=8)
+
+
+def test_by_hash_is_the_order_of_sha256_whatever_the_order_given():
+    proteins = [Protein(str(i), s) for i, s in enumerate(["MK", "ACDE", "W", "GG"])]
+    # by coreutils' sha256sum: MK b2690faa…, GG bee30e5b…, ACDE f50b9a1d…, W fcb5f40d…
+    for given_order in (proteins, proteins[::-1]):
+        assert [p.sequence for p in by_hash(given_order, 3)] == ["MK", "GG", "ACDE"]
+    assert len(by_hash(proteins, 9)) == 4
 
 
 @st.composite

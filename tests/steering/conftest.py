@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,16 +8,20 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from extract.errors import run_cli
 from extract.esm import ESM2, ESM2_SHAPES, ESM2Shape
 from extract.pipeline import ExtractConfig, extract
 from extract.selection import read_fasta
 from extract.weights import load_esm2
 from saejax.config import TrainConfig
 from saejax.train import train
+from steering.__main__ import main
 from steering.torch_sae import TorchSAE
 from tests.helpers import fair_esm_names
 
 PARENT = "esm2_t6_8M_UR50D"
+SEQUENCE = "MKTAYIAKQRQISFVKSHFSRQ"
+"""What the command line is given."""
 SITES = ["block0", "block1", "block3", "final"]
 
 
@@ -39,7 +44,7 @@ def random_sae(model: ESM2, site: str, *, d_sae: int = 24, k: int = 4, seed: int
         "mean": rng.normal(size=d),
         "scale": np.float64(1.7),
     }
-    manifest = {"parent": model.describe(), "site": site, "d_model": d}
+    manifest = model.describe_site(site)
     return TorchSAE(arrays, k, manifest, name="run tiny")
 
 
@@ -85,3 +90,36 @@ class Workspace:
 @pytest.fixture(scope="session")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return Workspace(tmp_path_factory.mktemp("steering"))
+
+
+@pytest.fixture
+def steer(workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Run the command line in this process; flags given as None are left out."""
+
+    def run(*extra: str, command: str = "edit", **flags: object) -> Path:
+        out = tmp_path / "out"
+        given = {"run": workspace.run, "weights": workspace.weights, "out": out,
+                 "sequence": SEQUENCE} | flags  # fmt: skip
+        words = [w for k, v in given.items() if v is not None for w in (f"--{k}", str(v))]
+        monkeypatch.setattr(sys, "argv", ["steering", command, *words, *extra])
+        run_cli(main)
+        return out
+
+    return run
+
+
+@pytest.fixture
+def refused(steer, tmp_path: Path, capsys: pytest.CaptureFixture):
+    """Run, expecting exit status 2, one line on standard error, and nothing written."""
+
+    def run(words: str, *extra: str, **flags: object) -> None:
+        with pytest.raises(SystemExit) as caught:
+            steer(*extra, **flags)
+        assert caught.value.code == 2
+        *log, error = capsys.readouterr().err.strip().splitlines()
+        assert error.startswith("error: ")
+        assert not [line for line in log if line.startswith(("error", "Traceback"))]
+        assert words in error
+        assert not (tmp_path / "out").exists()
+
+    return run

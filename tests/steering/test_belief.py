@@ -70,7 +70,7 @@ def make_variants() -> list[Variant]:
 
 def probe_at(model: ESM2, site: str, name: str = "helix") -> ConceptProbe:
     weights = np.random.default_rng(0).normal(size=model.d_model).astype(np.float32)
-    manifest = {"parent": model.describe(), "site": site, "d_model": model.d_model}
+    manifest = model.describe_site(site)
     return ConceptProbe(name, weights, 0.3, 0.5, manifest, {})
 
 

@@ -18,7 +18,7 @@ from steering.benchmark import (
     row_of,
     run_target,
 )
-from steering.benchmark_command import by_class, read_targets, steers
+from steering.benchmark_command import by_class, read_targets
 from steering.concept_probe import ConceptProbe
 from steering.edits import Edit
 from steering.effects import amino_acid_log_p
@@ -69,7 +69,7 @@ def tryptophan_probe(model: ESM2) -> ConceptProbe:
     wanted[AMINO_ACIDS.index("W")] = 6.0
     rows = torch.cat([0.88 * table, torch.ones(20, 1, dtype=torch.float64)], dim=1)  # token dropout
     solution = torch.linalg.lstsq(rows, wanted).solution[:, 0]
-    manifest = {"parent": model.describe(), "site": "block0", "d_model": model.d_model}
+    manifest = model.describe_site("block0")
     return ConceptProbe("tryptophan", solution[:-1].float().numpy(), float(solution[-1]), 0.5,
                         manifest, {})  # fmt: skip
 
@@ -84,6 +84,8 @@ def test_an_amino_acid_latent_that_writes_it_succeeds(tiny: ESM2, writer: TorchS
     row = row_of(found)
     assert row["n_proteins"] == 3
     assert row["success"] == found.success.mean
+    assert row["steers"] == found.steers
+    assert found.n_controls == 11
     # to lower it is no success
     writer.W_dec[5] *= -1
     found = run_target(tiny, writer, loaded(writer, 1.0), SEQUENCES, target, SETTINGS, probes={})
@@ -139,7 +141,7 @@ def test_classes_and_steering(tiny: ESM2, writer: TorchSAE) -> None:
         one._replace(success=Interval(*values))
         for values in ((0.8, 0.6, 0.9), (0.6, 0.05, 0.9), (0.3, 0.2, 0.4))
     )
-    assert [steers(r) for r in (sure, unsure, rare)] == [True, False, False]
+    assert [r.steers for r in (sure, unsure, rare)] == [True, False, False]
     (group,) = by_class([sure, unsure, rare])
     assert (group["kind"], group["n_targets"], group["n_steer"]) == ("amino acid", 3, 1)
     assert group["success"] == pytest.approx((0.8 + 0.6 + 0.3) / 3)

@@ -15,48 +15,13 @@ import pytest
 
 from extract.alphabet import AMINO_ACIDS
 from extract.errors import run_cli
-from extract.selection import read_fasta
 from extract.weights import load_esm2
 from saejax import load_sae
 from steering.__main__ import main
 from steering.edits import Edit, Where
 from steering.effects import sequence_effect
 from steering.torch_sae import TorchSAE
-
-SEQUENCE = "MKTAYIAKQRQISFVKSHFSRQ"
-
-
-@pytest.fixture
-def steer(workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Run the command line in this process; flags given as None are left out."""
-
-    def run(*extra: str, command: str = "edit", **flags: object) -> Path:
-        out = tmp_path / "out"
-        given = {"run": workspace.run, "weights": workspace.weights, "out": out,
-                 "sequence": SEQUENCE} | flags  # fmt: skip
-        words = [w for k, v in given.items() if v is not None for w in (f"--{k}", str(v))]
-        monkeypatch.setattr(sys, "argv", ["steering", command, *words, *extra])
-        run_cli(main)
-        return out
-
-    return run
-
-
-@pytest.fixture
-def refused(steer, tmp_path: Path, capsys: pytest.CaptureFixture):
-    """Run, expecting exit status 2, one line on standard error, and nothing written."""
-
-    def run(words: str, *extra: str, **flags: object) -> None:
-        with pytest.raises(SystemExit) as caught:
-            steer(*extra, **flags)
-        assert caught.value.code == 2
-        *log, error = capsys.readouterr().err.strip().splitlines()
-        assert error.startswith("error: ")
-        assert not [line for line in log if line.startswith(("error", "Traceback"))]
-        assert words in error
-        assert not (tmp_path / "out").exists()
-
-    return run
+from tests.steering.conftest import SEQUENCE
 
 
 def test_writes_what_was_measured(steer, workspace, capsys) -> None:
@@ -245,73 +210,6 @@ def test_bad_sweeps(refused, workspace, tmp_path: Path) -> None:
     refused("must not be negative", **given | {"random-latents": -1})
     refused("controls asked for", **given | {"random-latents": 48})
     refused("no such file", **given | {"fasta": tmp_path / "none.fasta"})
-
-
-DESIGN = ["--variants", "4", "--control-variants", "2", "--random-latents", "1", "--copies", "4"]
-
-
-def test_a_design_writes_variants_beside_controls(steer, workspace, capsys) -> None:
-    latent = int(load_sae(workspace.run).latent_max.argmax())
-    out = steer(*DESIGN, "--edit", f"{latent}:set:2xmax", "--positions", "3-12", "--fixed", "5",
-                command="design")  # fmt: skip
-    record = json.loads((out / "steering.json").read_text())
-    arms = {a["arm"]: a["n_variants"] for a in record["arms"]}
-    assert list(arms.values()) == [4, 2, 2]
-    assert list(arms)[:2] == ["steered", "no edit"]
-    rows = list(csv.DictReader((out / "variants.csv").read_text().splitlines()))
-    assert len(rows) == 8
-    for row in rows:
-        differ = [i + 1 for i, (a, b) in enumerate(zip(SEQUENCE, row["sequence"])) if a != b]
-        assert set(differ) <= set(range(3, 13)) - {5}
-        assert row["identity"] == f"{1 - len(differ) / len(SEQUENCE):.6g}"
-    proteins, _ = read_fasta(out / "variants.fasta")
-    assert [p.sequence for p in proteins] == [r["sequence"] for r in rows]
-    rise = np.mean([float(r[f"latent_{latent}_rise"]) for r in rows[:4]])
-    assert record["arms"][0][f"latent {latent}"]["mean"] == pytest.approx(rise, abs=1e-5)
-    assert f"latent {latent} {rise:+.3f}" in capsys.readouterr().out
-    assert "Can they be believed?" in (out / "page.html").read_text()
-
-
-def test_a_design_without_edits_has_no_controls(steer) -> None:
-    out = steer(*DESIGN, command="design")
-    record = json.loads((out / "steering.json").read_text())
-    assert [a["arm"] for a in record["arms"]] == ["steered"]
-    assert record["readings"] == []
-
-
-def test_bad_designs(refused, tmp_path: Path) -> None:
-    given = {"command": "design"}
-    refused("temperature", **given, temperature=-1)
-    refused("must be at least 1", **given, variants=0)
-    refused("outside the sequence", **given, positions="20-30")
-    refused("no residue may change", **given, positions="3", fixed="3")
-    refused("must be ranges", **given, positions="active")
-    refused("belongs to the method single", "--method", "gibbs", "--mask-fraction", "0.5", **given)
-    refused("must be at least 2", **given, copies=1)
-    refused("no such file", **given, probe=tmp_path / "none.npz")
-
-
-def test_a_benchmark_of_targets(steer, workspace, tmp_path: Path, refused, capsys) -> None:
-    latents = np.argsort(-load_sae(workspace.run).latent_max)[:2]
-    targets = tmp_path / "targets.csv"
-    lines = [f"{a},amino acid,{j}" for a, j in zip("AW", latents)]
-    targets.write_text("\n".join(["target,kind,latent", *lines]))
-    given = {"command": "benchmark", "sequence": None, "fasta": workspace.fasta, "sample": 4,
-             "targets": targets, "random-latents": 2, "random-directions": 2}  # fmt: skip
-    out = steer(**given)
-    record = json.loads((out / "steering.json").read_text())
-    rows = list(csv.DictReader((out / "benchmark.csv").read_text().splitlines()))
-    assert [r["target"] for r in rows] == ["A", "W"]
-    assert record["classes"][0]["n_targets"] == 2
-    mean = np.mean([float(r["success"]) for r in rows])
-    assert record["classes"][0]["success"] == pytest.approx(mean)
-    assert "2 targets, mean success rate" in capsys.readouterr().out
-    assert "the failures too" in (out / "page.html").read_text()
-    shutil.rmtree(out)
-    targets.write_text("target,kind,latent\nhelix,dssp,3\n")
-    refused("'helix' has no probe", **given)
-    targets.write_text("target,kind,latent\nA,amino acid,48\n")
-    refused("latent 48 is out of range", **given)
 
 
 def test_unknown_command(monkeypatch, capsys) -> None:

@@ -107,6 +107,7 @@ def test_where_by_hand(tiny: ESM2) -> None:
     assert at(Where("active")) == [7]
     assert at(Where("masked")) == [0, 10]
     assert at(Where("ranges", ((1, 3), (2, 5)))) == [1, 2, 3, 4, 11, 12, 13, 14, 16, 17, 18, 19]
+    assert Where("ranges", ((3, 5), (1, 4))).positions() == [1, 2, 3, 4]
     with pytest.raises(UserError, match=r"residues 5-6 are outside .* 1 to 5"):
         at(Where("ranges", ((4, 6),)))
     with pytest.raises(UserError, match="not trained on masks"):

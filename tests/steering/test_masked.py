@@ -5,13 +5,15 @@ import torch
 
 from extract.alphabet import MASK
 from extract.esm import ESM2
-from steering.masked import scored_batches
+from steering.masked import batches_of_jobs, disjoint_parts, scored_batches, standard_residues
 
 SEQUENCES = ["MKTAYIAKQRQISFVKSHFS", "XXX", "GAVLIWWPDEGAVLIWWPDEGAVLIWWPDE"]
 
 
 def test_copies_cover_every_standard_residue_once(tiny: ESM2) -> None:
-    batches = list(scored_batches(tiny, SEQUENCES, mask_fraction=0.1, copies=10, batch_residues=64))
+    jobs = [(i, part) for i, s in enumerate(SEQUENCES)
+            for part in disjoint_parts(standard_residues(s), 7)]  # fmt: skip
+    batches = list(batches_of_jobs(tiny, SEQUENCES, jobs, mask=MASK, batch_residues=64))
     assert len(batches) > 3
     seen = [np.zeros(len(s), int) for s in SEQUENCES]
     for batch in batches:

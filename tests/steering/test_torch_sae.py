@@ -111,6 +111,17 @@ def test_dense_and_sparse_decoding_agree_in_any_shape(tiny: ESM2, make_sae) -> N
     torch.testing.assert_close(sae.decode(one), sae.decode(latents)[1])
 
 
+def test_columns_of_given_latents(tiny: ESM2, make_sae) -> None:
+    sae = make_sae(tiny, "block1")
+    latents = sae.encode(torch.from_numpy(np.random.default_rng(0).normal(size=(2, 7, 16))))
+    chosen = [5, 0, 23, 11]
+    found = latents.of(chosen)
+    assert torch.equal(found, sae.dense(latents)[..., chosen])
+    assert (found > 0).any()
+    assert (found == 0).any()
+    assert latents.of([]).shape == (2, 7, 0)
+
+
 def test_has_no_gradients(tiny: ESM2, make_sae) -> None:
     sae = make_sae(tiny, "block1")
     assert not list(sae.parameters())

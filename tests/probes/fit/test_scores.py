@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 import probes.fit.blocks as blocks
+from probes.data.part_columns import dense_column
 from probes.fit.scores import (
-    dense_column,
     f1_all_positive,
     rank_scores,
     restrict,

@@ -8,10 +8,8 @@ import pytest
 from probes.fit.significance import (
     Counts,
     bootstrap,
-    excess_test,
     f1_of,
     false_discovery_rate,
-    one_sided,
     score_test,
 )
 from tests.probes.helpers import columns_of
@@ -104,40 +102,3 @@ def test_one_or_two_clusters_have_no_interval(n_clusters):
     recall_unknown = bootstrap(Counts(few / 5, many, few / 5, few), n_draws=50)
     assert np.isnan(recall_unknown["recall"]).all()
     assert np.isnan(recall_unknown["f1"]).all()
-
-
-def test_few_clusters_cannot_be_certain():
-    """Φ(−z), but never below what n coins give; the wrong direction has a large p."""
-    np.testing.assert_allclose(
-        one_sided(np.array([1.645, 38.0, 38.0, -2.0]), np.array([400, 3, 9, 400])),
-        [0.05, 1 / 8, 1 / 512, 0.977], rtol=1e-3,
-    )  # fmt: skip
-
-
-def test_no_more_latents_are_confirmed_by_chance_than_the_rate_allows():
-    """1,700 latents that know nothing of labels that agree within clusters: p is uniform at most,
-    and none is left after correction. An interval above the expectation lets 40 of them pass."""
-    rng = np.random.default_rng(4)
-    n_clusters, n_latents = 120, 1700
-    rate = rng.beta(0.5, 1.0, size=(n_clusters, n_latents))
-    fires = rng.poisson(6, size=(n_clusters, n_latents)) * (
-        rng.random((n_clusters, n_latents)) < 0.4
-    )
-    hits = rng.binomial(fires, rate).astype(float)
-    expected = fires / 3
-    p = excess_test(hits, expected, (fires > 0).sum(axis=0))
-    assert 0.02 < (p < 0.05).mean() < 0.07
-    assert (false_discovery_rate(p) < 0.05).sum() == 0
-    low, _ = bootstrap(Counts(hits, fires.astype(float), hits, hits), n_draws=300)["precision"]
-    assert (low > 1 / 3).sum() > 20
-
-
-def test_excess_is_found_where_there_is_one():
-    """Right in every cluster beyond what is expected; nothing expected is nothing found."""
-    fires = np.full((40, 3), 10.0)
-    hits = np.array([[6.0, 3.0, 6.0]]).repeat(40, axis=0)
-    hits[::2, :2] += 1
-    expected = np.array([[3.0, 3.5, np.nan]]).repeat(40, axis=0)
-    p = excess_test(hits, expected, (fires > 0).sum(axis=0))
-    assert p[0] < 1e-6
-    assert p[1:].tolist() == [0.5, 1.0]

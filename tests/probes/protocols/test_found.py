@@ -69,6 +69,44 @@ def test_too_few_clusters_are_out_of_reach():
     assert np.isnan(row["f1_test_low"])
 
 
+def one_large_cluster(works: slice):
+    """Nine test clusters, the first of 30 proteins; the latent is right in some of them.
+
+    Train and validation, where it is right, are those of :func:`world`.
+    """
+    features, [concept], parts = world(38, 1)
+    cluster = np.where(parts.test, np.maximum(parts.cluster, 40 + 29), parts.cluster)
+    z = concept.labels(len(cluster))
+    right = np.isin(cluster, [*range(40), *range(69, 78)[works]])
+    features = SparseFeatures("latents", columns_of((z & right)[:, None].astype(np.float32)))
+    [row] = records(
+        corrected(frozen(features, [concept], parts._replace(cluster=cluster), n_draws=20).best)
+    )
+    return row
+
+
+def test_a_perfect_latent_is_found_beside_a_dominant_cluster():
+    """30 of 38 test proteins are one cluster: it counts once, and the table says on how little the
+    scores rest."""
+    row = one_large_cluster(slice(None))
+    assert row["f1_test"] == 1.0
+    assert row["p"] == row["p_least"] == 2.0**-9
+    assert row["found"]
+    assert row["n_clusters_test"] == 9
+    assert row["n_effective_test"] == pytest.approx(38**2 / (30**2 + 8))
+
+
+def test_a_latent_that_works_in_the_dominant_cluster_alone_is_not_found():
+    """Four in five of its calls are right; of nine clusters it knows one."""
+    row = one_large_cluster(slice(0, 1))
+    assert row["f1_test"] > 0.85
+    assert row["p"] == 0.5
+    assert not row["found"]
+    assert row["recall_clusters"] == pytest.approx(1 / 9)
+    assert one_large_cluster(slice(0, 4))["found"] is False
+    assert one_large_cluster(slice(0, 6))["found"] is True
+
+
 def test_a_family_of_easy_concepts_carries_no_other():
     """p = 0.04 beside 29 certain letters: q over all would be 0.04, over the three labels 0.12."""
     best = pd.DataFrame({

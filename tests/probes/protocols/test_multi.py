@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from probes.fit.scores import auroc, restrict
+from probes.data.part_columns import PartColumns
+from probes.fit.scores import auroc
 from probes.protocols.multi import choose_latents, probe_scores
 from tests.probes.helpers import columns_of
 
 
 def sorted_columns(dense):
     dense = np.asarray(dense, dtype=np.float32)
-    return restrict(columns_of(dense), np.ones(len(dense), bool))
+    return PartColumns(columns_of(dense), np.ones(len(dense), bool))
 
 
 def auroc_together(dense, labels, latents):

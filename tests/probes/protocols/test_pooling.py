@@ -6,8 +6,9 @@ import pytest
 import probes.fit.blocks as blocks
 from probes.config import ProbeConfig
 from probes.data.features import DenseFeatures, SparseFeatures
+from probes.data.part_columns import dense_column
 from probes.evaluate import probe_run
-from probes.fit.scores import dense_column, restrict
+from probes.fit.scores import restrict
 from probes.logistic import fit_logistic_1d
 from probes.protocols.pooled import pooled_features, pooling_of
 from probes.protocols.pooling import Pooling, pool

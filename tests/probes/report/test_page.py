@@ -3,7 +3,7 @@
 import pandas as pd
 
 from probes.report.page import LOGOS_OF_A_CONCEPT, SHOWN_LOGOS, _cards
-from probes.report.tables import _one_large_cluster
+from probes.report.reach import one_large_cluster, reach
 
 
 def named_latents(concepts):
@@ -37,6 +37,18 @@ def test_no_confirmed_latent(tmp_path):
 def test_one_cluster_that_outweighs_the_others_is_said():
     """29 of 38 proteins in one of nine clusters; two equal ones are no reason to warn."""
     split = pd.DataFrame({"cluster": ["a"] * 29 + list("bcdefghhh"), "part": "test"})
-    [words] = _one_large_cluster(split)
+    [words] = one_large_cluster(split)
     assert "holds 29 of 38 test proteins" in words
-    assert not _one_large_cluster(pd.DataFrame({"cluster": list("aabb"), "part": "test"}))
+    assert not one_large_cluster(pd.DataFrame({"cluster": list("aabb"), "part": "test"}))
+
+
+def test_scores_that_rest_on_few_clusters_are_said():
+    """By the effective number, of concepts within reach; tables of before have no such column."""
+    probes = pd.DataFrame({
+        "concept": ["a", "b", "c"], "q_least": [0.001, 0.001, 0.2],
+        "n_clusters_test": [9, 40, 2], "n_effective_test": [1.58, 31.0, 1.9],
+    })  # fmt: skip
+    beyond, few = reach(probes)
+    assert beyond.endswith("(clusters): c (2).")
+    assert few.endswith("(effective number): a (1.6).")
+    assert reach(probes.drop(columns="n_effective_test")) == [beyond]
