@@ -26,14 +26,22 @@ import numpy as np
 from extract.errors import UserError
 from extract.files import write_atomically
 from saejax.interop.exported import Exported
-from saejax.interop.files import read_arrays, read_config, require_keys, whole_number
+from saejax.interop.files import (
+    read_arrays,
+    read_config,
+    real_number,
+    require_keys,
+    whole_number,
+)
 from saejax.interop.published import (
     Facts,
     Given,
     Published,
-    block_of,
     gated_as_threshold,
     matrix,
+    model_of,
+    require_shapes,
+    site_of,
     unbiased,
     vector,
 )
@@ -67,8 +75,8 @@ def read(path: Path, given: Given) -> Published:
         trainer = read_config(config_path, "a dictionary_learning SAE").get("trainer")
         trainer = trainer if isinstance(trainer, dict) else {}
     kind = given.variant or trainer.get("dict_class")
-    if kind not in KEYS:
-        raise UserError(f"{config_path}: dict_class {kind!r} can't be imported; "
+    if not isinstance(kind, str) or kind not in KEYS:
+        raise UserError(f"{config_path}: dict_class {kind!r:.40} can't be imported; "
                         f"{', '.join(KEYS)} can")  # fmt: skip
     arrays = read_arrays(path)
     require_keys(path, arrays, KEYS[kind], ("threshold",) if kind == "AutoEncoderTopK" else ())
@@ -76,43 +84,45 @@ def read(path: Path, given: Given) -> Published:
     W_enc = matrix(arrays, "encoder.weight" if linear else "W_enc", path, turn=linear)
     W_dec = matrix(arrays, "decoder.weight" if linear else "W_dec", path, turn=linear)
     b_dec = vector(arrays, BIAS.get(kind, "b_dec"), path)
-    threshold = _threshold(path, kind, arrays, W_enc.shape[1])
+    require_shapes(path, W_enc, W_dec, b_dec)
+    threshold = _threshold(path, kind, arrays, W_enc)
     if kind == "GatedAutoEncoder":
+        names = ("gate_bias", "r_mag", "mag_bias")
         W_enc, b_enc, threshold = gated_as_threshold(
-            W_enc, *(vector(arrays, name, path) for name in ("gate_bias", "r_mag", "mag_bias"))
+            W_enc, *(vector(arrays, name, path, of=W_enc) for name in names)
         )
     else:
-        b_enc = vector(arrays, "encoder.bias" if linear else "b_enc", path)
+        b_enc = vector(arrays, "encoder.bias" if linear else "b_enc", path, of=W_enc)
     if kind in ("AutoEncoderNew", "JumpReluAutoEncoder"):
         b_enc = unbiased(W_enc, b_enc, b_dec)
     k = whole_number(arrays["k"], path, "k") if kind == "AutoEncoderTopK" else None
-    return Published(path, W_enc, b_enc, W_dec, b_dec, _facts(trainer), k=k, threshold=threshold,
+    facts = _facts(trainer, config_path)
+    return Published(path, W_enc, b_enc, W_dec, b_dec, facts, k=k, threshold=threshold,
                      notes={"dict_class": kind})  # fmt: skip
 
 
-def _threshold(path: Path, kind: str, arrays: Mapping[str, Any], d_sae: int) -> np.ndarray | None:
+def _threshold(
+    path: Path, kind: str, arrays: Mapping[str, Any], W_enc: np.ndarray
+) -> np.ndarray | None:
     if kind == "AutoEncoderTopK":
         return None
     if kind == "JumpReluAutoEncoder":
-        return np.maximum(vector(arrays, "threshold", path), 0.0)
+        return np.maximum(vector(arrays, "threshold", path, of=W_enc), 0.0)
     if "threshold" not in KEYS[kind]:
-        return np.zeros(d_sae, np.float32)
-    theta = float(np.asarray(arrays["threshold"]).reshape(()))
+        return np.zeros(W_enc.shape[1], np.float32)
+    theta = real_number(arrays["threshold"], path, "threshold")
     if theta < 0:
         raise UserError(
             f"{path}: its threshold is {theta:g}: training ended before it was set, so no latent "
             "would ever be silent; train longer than threshold_start_step"
         )
-    return np.full(d_sae, theta, np.float32)
+    return np.full(W_enc.shape[1], theta, np.float32)
 
 
-def _facts(trainer: Mapping[str, Any]) -> Facts:
-    ours = trainer.get("saejax")
-    if isinstance(ours, dict):
-        return Facts(**{name: ours.get(name) for name in Facts.__dataclass_fields__})
-    model, place = trainer.get("lm_name"), trainer.get("submodule_name")
-    name = model.removeprefix("facebook/") if isinstance(model, str) else None
-    return Facts(name, block_of(place if isinstance(place, str) else None))
+def _facts(trainer: Mapping[str, Any], path: Path) -> Facts:
+    if "saejax" in trainer:
+        return Facts.told(trainer["saejax"], path)
+    return Facts(model_of(trainer.get("lm_name")), site_of(trainer.get("submodule_name")))
 
 
 def write(exported: Exported, folder: Path) -> None:

@@ -19,6 +19,8 @@ from extract.errors import UserError
 
 MOST_HEADER_BYTES = 100_000_000
 """Of a safetensors file, as in the library."""
+MOST_LATENTS = 2**31 - 1
+"""A number from a file that is larger counts nothing."""
 DTYPES = {
     "F64": np.dtype(np.float64), "F32": np.dtype(np.float32), "F16": np.dtype(np.float16),
     "BF16": np.dtype(ml_dtypes.bfloat16), "I64": np.dtype(np.int64), "I32": np.dtype(np.int32),
@@ -63,12 +65,14 @@ def read_safetensors(path: Path) -> Arrays:
             header = json.loads(file.read(n))
             entries = {k: v for k, v in header.items() if k != "__metadata__"}
             spans = {k: _span(v, size - 8 - n) for k, v in entries.items()}
+            if sum(end - begin for _, _, begin, end in spans.values()) > size - 8 - n:
+                raise ValueError("arrays overlap")
         except _Truncated as error:
             raise UserError(
                 f"{path}: is truncated: its header tells of {error.args[0]:,} bytes of arrays, "
                 f"{size - 8 - n:,} are there; fetch it again"
             ) from None
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise UserError(
                 f"{path}: its safetensors header is damaged ({str(error)[:120]}); fetch it again"
             ) from error
@@ -129,7 +133,7 @@ def read_config(path: Path, what: str) -> dict[str, Any]:
         found = json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{path}: is missing; {what} needs it beside its weights") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({str(error)[:120]}); fetch it again") from error
     if not isinstance(found, dict):
         raise UserError(f"{path}: damaged (not a JSON object); fetch it again")
@@ -144,11 +148,34 @@ def whole_number(value: Any, path: Path, name: str) -> int:
     """
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
         raise UserError(f"{path}: {name} ({value!r}) must be a whole number")
-    if value < 1:
-        raise UserError(f"{path}: {name} ({value}) must be at least 1")
-    return int(value)
+    if not 1 <= value <= MOST_LATENTS:
+        raise UserError(f"{path}: {name} is not from 1 to {MOST_LATENTS:,}")
+    return value
+
+
+def real_number(value: Any, path: Path, name: str) -> float:
+    """A finite number from a file: a plain one, or an array that holds one.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if isinstance(value, np.ndarray) and value.size == 1 and value.dtype.kind in "fiuV":
+        value = float(value.astype(np.float64).reshape(()))
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
+        shown = f"shape {list(value.shape)}" if isinstance(value, np.ndarray) else repr(value)[:40]
+        raise UserError(f"{path}: {name} ({shown}) must be a finite number")
+    return float(value)
+
+
+def _finite(value: int | float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no float holds
+        return False
 
 
 def weights_file(path: Path, name: str) -> Path:

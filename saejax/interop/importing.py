@@ -170,9 +170,11 @@ def _k_of(published: Published, request: Request, x: np.ndarray) -> tuple[int | 
         raise UserError(f"{path}: its k is {in_file}, --k is {given}; leave --k away")
     known = published.k
     if known is None and not request.find_k:
+        usual = published.notes.get("k_published")
         raise UserError(
-            f"{path}: its file does not say k; give --k if you know it, or --find-k to find it on "
-            "the activations"
+            f"{path}: its file does not say k; give --k if you know it"
+            + (f" (its authors' has {usual})" if usual else "")
+            + ", or --find-k to find it on the activations"
         )
     scan = _scan(published, x)
     if known is None:

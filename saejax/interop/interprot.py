@@ -5,8 +5,8 @@
     μ = mean(x), s = std(x) of each residue;   n = (x − μ) / (s + 1e-5)
     a = ReLU(TopK_k((n − b_pre) w_enc + b_enc));   x̂ = (a w_dec + b_pre) · s + μ
 
-The file does not say k. Layer N is the residual stream after block N, N = 33 before the final
-LayerNorm. Token dropout was off.
+The file does not say k; its authors' have 64, ``_100k`` 128. Layer N is the residual stream after
+block N, N = 33 before the final LayerNorm. Token dropout was off.
 """
 
 from __future__ import annotations
@@ -43,4 +43,5 @@ def read(path: Path, given: Given) -> Published:
     return Published(
         path, W_enc, vector(arrays, "b_enc", path), matrix(arrays, "w_dec", path),
         vector(arrays, "b_pre", path), facts, k=given.k, token_zscore=TOKEN_ZSCORE,
+        notes={"k_published": 128 if "_100k" in path.stem else 64},
     )  # fmt: skip

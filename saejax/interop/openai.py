@@ -37,16 +37,19 @@ def read(path: Path, given: Given) -> Published:
     arrays = read_arrays(path)
     tied = arrays.pop("decoder.linear.weight", None)
     if tied is not None:
-        arrays["decoder.weight"] = np.asarray(arrays.get("encoder.weight")).T
+        arrays["decoder.weight"] = np.asarray(tied).T
     require_keys(path, arrays, NEEDED, (*STATISTICS, "activation", "activation_state_dict"))
-    kind, state = arrays.get("activation", "ReLU"), arrays.get("activation_state_dict") or {}
-    if kind == "ReLU":
+    if tied is not None and not np.array_equal(tied, arrays["encoder.weight"]):
+        raise UserError(f"{path}: its decoder is tied to its encoder, but their weights differ: it "
+                        "is damaged")  # fmt: skip
+    kind, state = arrays.get("activation", "ReLU"), arrays.get("activation_state_dict", {})
+    if isinstance(kind, str) and kind == "ReLU":
         return _published(path, arrays, None, normalized=False)
-    if kind != "TopK" or not isinstance(state, dict) or state.get("postact_fn") != "ReLU":
-        after = state.get("postact_fn") if isinstance(state, dict) else state
+    after = state.get("postact_fn") if isinstance(state, dict) else None
+    if not (isinstance(kind, str) and kind == "TopK" and after == "ReLU"):
         raise UserError(
-            f"{path}: its activation is {kind!r} with {after!r}; only TopK with ReLU, and ReLU, "
-            "have non-negative latents that can be carried"
+            f"{path}: its activation is {kind!r:.40} with {after!r:.40}; only TopK with ReLU, and "
+            "ReLU, have non-negative latents that can be carried"
         )
     k = whole_number(state.get("k", given.k), path, "k")
     return _published(path, arrays, k, normalized=True)

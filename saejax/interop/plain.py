@@ -13,12 +13,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
-
 from extract.errors import UserError
 from extract.files import write_atomically
 from saejax.interop.exported import Exported
-from saejax.interop.files import read_arrays, read_config, require_keys, whole_number
+from saejax.interop.files import (
+    read_arrays,
+    read_config,
+    real_number,
+    require_keys,
+    whole_number,
+)
 from saejax.interop.published import Facts, Given, Published, matrix, vector
 
 CONFIG, WEIGHTS, KIND = "config.json", "sae.safetensors", "saejax sparse autoencoder"
@@ -38,23 +42,32 @@ def read(path: Path, given: Given) -> Published:
     if config.get("kind") != KIND:
         raise UserError(f"{config_path}: kind is {config.get('kind')!r}, not {KIND!r}; it is of "
                         "another format")  # fmt: skip
-    top_k = config.get("selection") == "topk"
+    if config.get("selection") not in ("topk", "threshold"):
+        raise UserError(f"{config_path}: selection is {config.get('selection')!r:.40}, neither "
+                        "'topk' nor 'threshold'; it is of a newer version")  # fmt: skip
+    top_k = config["selection"] == "topk"
     arrays = read_arrays(path)
     require_keys(path, arrays, ARRAYS if top_k else (*ARRAYS, "threshold"))
-    facts = config.get("facts") or {}
     zscore = config.get("token_zscore")
+    if zscore is not None and not (isinstance(zscore, list) and len(zscore) == 2):
+        raise UserError(f"{config_path}: token_zscore ({zscore!r:.40}) must be two numbers")
     return Published(
         path,
         matrix(arrays, "W_enc", path),
         vector(arrays, "b_enc", path),
         matrix(arrays, "W_dec", path),
         vector(arrays, "b_dec", path),
-        Facts(**{name: facts.get(name) for name in Facts.__dataclass_fields__}),
+        Facts.told(config.get("facts"), config_path),
         k=whole_number(config.get("k"), config_path, "k") if top_k else None,
         threshold=None if top_k else vector(arrays, "threshold", path),
-        token_zscore=None if zscore is None else (float(zscore[0]), float(zscore[1])),
+        token_zscore=None
+        if zscore is None
+        else (
+            real_number(zscore[0], config_path, "token_zscore"),
+            real_number(zscore[1], config_path, "token_zscore"),
+        ),
         mean=vector(arrays, "mean", path),
-        scale=float(np.asarray(arrays["scale"]).reshape(())),
+        scale=real_number(arrays["scale"], path, "scale"),
     )
 
 

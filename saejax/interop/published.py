@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,23 @@ class Facts:
     """What was done with BOS and EOS in training; here they never reach an SAE."""
     weights_sha256: str | None = None
     """Of the parent's encoder; only our own exports have it."""
+
+    @classmethod
+    def told(cls, values: Any, path: Path) -> Facts:
+        """Those that one of our own exports tells.
+
+        Raises:
+            UserError: they are not of their types.
+        """
+        if not isinstance(values, Mapping):
+            raise UserError(f"{path}: its facts are damaged; fetch it again")
+        found = cls(**{field.name: values.get(field.name) for field in fields(cls)})
+        for name, value in vars(found).items():
+            kind = bool if name == "token_dropout" else str
+            if value is not None and not isinstance(value, kind):
+                raise UserError(f"{path}: its {name} ({value!r:.40}) is no {kind.__name__}; fetch "
+                                "it again")  # fmt: skip
+        return found
 
 
 @dataclass(frozen=True)
@@ -84,23 +102,19 @@ class Published:
             UserError: naming the array.
         """
         d_model, d_sae = self.W_enc.shape
-        shapes = {"b_enc": (d_sae,), "W_dec": (d_sae, d_model), "b_dec": (d_model,)}
-        shapes |= {"threshold": (d_sae,)} if self.threshold is not None else {}
-        shapes |= {"mean": (d_model,)} if self.mean is not None else {}
-        for name, shape in shapes.items():
-            found = getattr(self, name).shape
-            if found != shape:
-                which = "encoder" if d_model > d_sae else "decoder"
-                turned = name == "W_dec" and found == shape[::-1]
-                why = f"the {which} is transposed, or the file is damaged" if turned else "damaged"
-                raise UserError(
-                    f"{self.path}: {name} is {list(found)} and should be {list(shape)}, as W_enc "
-                    f"is {[d_model, d_sae]}: {why}; fetch it again"
-                )
-        for name in ("W_enc", *shapes):
+        require_shapes(self.path, self.W_enc, self.W_dec, self.b_dec)
+        others = {"b_enc": d_sae, "threshold": d_sae, "mean": d_model}
+        there = {n: size for n, size in others.items() if getattr(self, n) is not None}
+        for name, size in there.items():
+            _require_shape(self.path, name, getattr(self, name), (size,), self.W_enc)
+        for name in ("W_enc", "W_dec", "b_dec", *there):
             if not np.isfinite(getattr(self, name)).all():
                 raise UserError(f"{self.path}: {name} has values that are not finite; fetch it "
                                 "again, or choose another SAE")  # fmt: skip
+        if self.threshold is not None and self.threshold.min() < 0:
+            raise UserError(f"{self.path}: a threshold is below 0, so latents would be negative")
+        if self.token_zscore is not None and min(self.token_zscore) < 0:
+            raise UserError(f"{self.path}: token_zscore {self.token_zscore} must not be below 0")
         if self.k is not None and not 1 <= self.k <= d_sae:
             raise UserError(f"{self.path}: k ({self.k}) must be 1 to d_sae ({d_sae})")
         if not np.isfinite(self.scale) or self.scale <= 0:
@@ -112,6 +126,30 @@ class Published:
         return self.W_enc.shape[0], self.W_enc.shape[1]
 
 
+def require_shapes(path: Path, W_enc: np.ndarray, W_dec: np.ndarray, b_dec: np.ndarray) -> None:
+    """Refuse a decoder that does not fit its encoder; readers that fold one call it before.
+
+    Raises:
+        UserError: naming both shapes, and a transposed decoder as such.
+    """
+    _require_shape(path, "W_dec", W_dec, W_enc.shape[::-1], W_enc)
+    _require_shape(path, "b_dec", b_dec, (len(W_enc),), W_enc)
+
+
+def _require_shape(
+    path: Path, name: str, found: np.ndarray, shape: tuple[int, ...], W_enc: np.ndarray
+) -> None:
+    if found.shape == shape:
+        return
+    which = "encoder" if W_enc.shape[0] > W_enc.shape[1] else "decoder"
+    turned = name == "W_dec" and found.shape == shape[::-1]
+    why = f"the {which} is transposed, or the file is damaged" if turned else "damaged"
+    raise UserError(
+        f"{path}: {name} is {list(found.shape)} and should be {list(shape)}, as W_enc is "
+        f"{list(W_enc.shape)}: {why}; fetch it again"
+    )
+
+
 def matrix(arrays: Mapping[str, Any], key: str, path: Path, *, turn: bool = False) -> np.ndarray:
     """A float32 matrix of a file, transposed if the format keeps it so.
 
@@ -121,13 +159,18 @@ def matrix(arrays: Mapping[str, Any], key: str, path: Path, *, turn: bool = Fals
     return _float(arrays, key, path, 2).T if turn else _float(arrays, key, path, 2)
 
 
-def vector(arrays: Mapping[str, Any], key: str, path: Path) -> np.ndarray:
-    """A float32 vector of a file.
+def vector(
+    arrays: Mapping[str, Any], key: str, path: Path, *, of: np.ndarray | None = None
+) -> np.ndarray:
+    """A float32 vector of a file; with ``of``, an encoder, an entry for each of its latents.
 
     Raises:
-        UserError: it is no vector of numbers.
+        UserError: it is no vector of numbers, or of another length.
     """
-    return _float(arrays, key, path, 1)
+    found = _float(arrays, key, path, 1)
+    if of is not None:
+        _require_shape(path, key, found, (of.shape[1],), of)
+    return found
 
 
 def _float(arrays: Mapping[str, Any], key: str, path: Path, ndim: int) -> np.ndarray:
@@ -146,8 +189,9 @@ def unbiased(W_enc: np.ndarray, b_enc: np.ndarray, b_dec: np.ndarray) -> np.ndar
 
     In float64, since it is done once.
     """
-    shift = b_dec.astype(np.float64) @ W_enc.astype(np.float64)
-    return (b_enc.astype(np.float64) + shift).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused later
+        shift = b_dec.astype(np.float64) @ W_enc.astype(np.float64)
+        return (b_enc.astype(np.float64) + shift).astype(np.float32)
 
 
 def gated_as_threshold(
@@ -158,21 +202,22 @@ def gated_as_threshold(
     u + gate > 0 decides, ReLU(e^r u + b_mag) is the value: with h = e^r u + b_mag that is
     h > b_mag − e^r gate.
     """
-    gain = np.exp(r_mag.astype(np.float64))
-    theta = np.maximum(b_mag - gain * gate, 0.0)
-    return (W_enc * gain).astype(np.float32), b_mag, theta.astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        gain = np.exp(r_mag.astype(np.float64))
+        theta = np.maximum(b_mag - gain * gate, 0.0)
+    with np.errstate(over="ignore"):  # infinite weights are refused
+        return (W_enc * gain).astype(np.float32), b_mag, theta.astype(np.float32)
 
 
-def block_of(name: str | None) -> str | None:
-    """This project's name of a place in a parent that others call a layer; None if it is unclear.
+def site_of(name: Any) -> str | None:
+    """This project's name of a place in a parent; None where none is named.
 
     ``blocks.3.hook_resid_post`` (TransformerLens), ``esm.encoder.layer.3`` (Hugging Face),
     ``layers.3`` (sparsify) and ``resid_post_layer_3`` (dictionary_learning) are all what follows
-    the fourth block.
+    the fourth block. A place of another kind keeps its own name, which fits no store: better
+    refused, until ``--site`` says what it is, than taken for whatever the store has.
     """
-    import re
-
-    if name is None:
+    if not isinstance(name, str) or not name:
         return None
     before = re.fullmatch(r"blocks\.(\d+)\.hook_resid_pre", name)
     if before:
@@ -182,4 +227,9 @@ def block_of(name: str | None) -> str | None:
         r"|resid_post_layer_(\d+)",
         name,
     )
-    return f"block{int(next(g for g in after.groups() if g)) + 1}" if after else None
+    return f"block{int(next(g for g in after.groups() if g)) + 1}" if after else name
+
+
+def model_of(name: Any) -> str | None:
+    """This project's name of a parent that the Hub calls ``facebook/...``."""
+    return name.removeprefix("facebook/") if isinstance(name, str) and name else None

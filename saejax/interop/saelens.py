@@ -7,8 +7,10 @@
     gated     u = (x − b_dec) W_enc;  z = 1[u + b_gate > 0] ReLU(e^r_mag u + b_mag)
     x̂ = z W_dec + b_dec
 
-BatchTopK and Matryoshka SAEs are saved as ``jumprelu``. ``normalize_activations: layer_norm`` is a
-z-score of every residue, (x − μ) / (s + 1e-5), undone by · s + μ.
+With ``rescale_acts_by_decoder_norm`` h is first multiplied by ‖w_i‖, and z divided by it for x̂.
+BatchTopK and Matryoshka SAEs are saved as ``jumprelu``; a checkpoint of their training has one θ,
+``topk_threshold``. ``normalize_activations: layer_norm`` is a z-score of every residue,
+(x − μ) / (s + 1e-5), undone by · s + μ. Files from before 6.0.0 say some of it in other words.
 """
 
 from __future__ import annotations
@@ -22,14 +24,22 @@ import numpy as np
 from extract.errors import UserError
 from extract.files import write_atomically
 from saejax.interop.exported import Exported
-from saejax.interop.files import read_arrays, read_config, require_keys, whole_number
+from saejax.interop.files import (
+    read_arrays,
+    read_config,
+    real_number,
+    require_keys,
+    whole_number,
+)
 from saejax.interop.published import (
     Facts,
     Given,
     Published,
-    block_of,
     gated_as_threshold,
     matrix,
+    model_of,
+    require_shapes,
+    site_of,
     unbiased,
     vector,
 )
@@ -43,7 +53,11 @@ KEYS = {
     "topk": ("W_enc", "b_enc", "W_dec", "b_dec"),
     "jumprelu": ("W_enc", "b_enc", "W_dec", "b_dec", "threshold"),
     "gated": ("W_enc", "b_gate", "r_mag", "b_mag", "W_dec", "b_dec"),
+    "batchtopk": ("W_enc", "b_enc", "W_dec", "b_dec", "topk_threshold"),
+    "matryoshka_batchtopk": ("W_enc", "b_enc", "W_dec", "b_dec", "topk_threshold"),
 }
+RESCALED = ("topk", "batchtopk", "matryoshka_batchtopk")
+"""That can have ``rescale_acts_by_decoder_norm``."""
 
 
 def read(path: Path, given: Given) -> Published:
@@ -54,39 +68,81 @@ def read(path: Path, given: Given) -> Published:
     """
     folder = path if path.is_dir() else path.parent
     config_path, path = folder / CONFIG, folder / WEIGHTS
-    config = read_config(config_path, "a SAELens SAE")
+    config = _as_of_6(config_path, read_config(config_path, "a SAELens SAE"))
     kind = config.get("architecture", "standard")
-    if kind not in KEYS:
-        raise UserError(f"{config_path}: architecture {kind!r} can't be imported; "
+    if not isinstance(kind, str) or kind not in KEYS:
+        raise UserError(f"{config_path}: architecture {kind!r:.40} can't be imported; "
                         f"{', '.join(KEYS)} can")  # fmt: skip
     arrays = read_arrays(path)
+    if kind == "jumprelu" and "log_threshold" in arrays:  # of training, in old versions
+        with np.errstate(over="ignore"):
+            arrays["threshold"] = np.exp(vector(arrays, "log_threshold", path))
+        del arrays["log_threshold"]
     require_keys(path, arrays, KEYS[kind])
     W_enc, b_dec = matrix(arrays, "W_enc", path), vector(arrays, "b_dec", path)
-    W_dec, k, threshold = matrix(arrays, "W_dec", path), None, None
+    W_dec = matrix(arrays, "W_dec", path)
     _require_sizes(config_path, config, W_enc)
+    require_shapes(path, W_enc, W_dec, b_dec)
+    k = whole_number(config.get("k"), config_path, "k") if kind == "topk" else None
     if kind == "gated":
-        gate, r_mag, b_mag = (vector(arrays, name, path) for name in ("b_gate", "r_mag", "b_mag"))
-        if not config.get("apply_b_dec_to_input", True):
-            gate = unbiased(W_enc, gate, b_dec)
-            b_mag = unbiased(W_enc * np.exp(r_mag), b_mag, b_dec)
-        W_enc, b_enc, threshold = gated_as_threshold(W_enc, gate, r_mag, b_mag)
+        names = ("b_gate", "r_mag", "b_mag")
+        W_enc, b_enc, threshold = gated_as_threshold(
+            W_enc, *(vector(arrays, name, path, of=W_enc) for name in names)
+        )
     else:
-        b_enc = vector(arrays, "b_enc", path)
-        if not config.get("apply_b_dec_to_input", True):
-            b_enc = unbiased(W_enc, b_enc, b_dec)
-        if kind == "jumprelu":
-            threshold = np.maximum(vector(arrays, "threshold", path), 0.0)
-        elif kind == "standard":
-            threshold = np.zeros(len(b_enc), np.float32)
-        else:
-            k = whole_number(config.get("k"), config_path, "k")
-    if kind == "topk" and config.get("rescale_acts_by_decoder_norm"):
+        b_enc = vector(arrays, "b_enc", path, of=W_enc)
+        threshold = _threshold(path, kind, arrays, W_enc)
+    if not config.get("apply_b_dec_to_input", True):
+        b_enc = unbiased(W_enc, b_enc, b_dec)  # θ stays: a gated SAE's is about u alone
+    if kind in RESCALED and config.get("rescale_acts_by_decoder_norm"):
         W_enc, b_enc, W_dec = _norms_folded(W_enc, b_enc, W_dec)
     return Published(
-        path, W_enc, b_enc, W_dec, b_dec, _facts(config), k=k, threshold=threshold,
+        path, W_enc, b_enc, W_dec, b_dec, _facts(config_path, config), k=k, threshold=threshold,
         token_zscore=_normalization(config_path, config, given),
         notes={"architecture": kind, "sae_lens_version": _metadata(config).get("sae_lens_version")},
     )  # fmt: skip
+
+
+def _threshold(
+    path: Path, kind: str, arrays: dict[str, Any], W_enc: np.ndarray
+) -> np.ndarray | None:
+    """θ of latents that fire above one; None for topk."""
+    if kind == "topk":
+        return None
+    if kind == "jumprelu":
+        return np.maximum(vector(arrays, "threshold", path, of=W_enc), 0.0)
+    theta = 0.0
+    if kind != "standard":
+        theta = real_number(arrays["topk_threshold"], path, "topk_threshold")
+    return np.full(W_enc.shape[1], max(theta, 0.0), np.float32)
+
+
+def _as_of_6(path: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration in the words of 6.0.0, as ``handle_config_defaulting`` of SAELens has it.
+
+    Raises:
+        UserError: an activation function that can't be carried.
+    """
+    version = _metadata(config).get("sae_lens_version")
+    if isinstance(version, str) and version.split(".")[0].isdecimal() and int(
+        version.split(".")[0]
+    ) >= 6:  # fmt: skip
+        return config
+    renamed = {"hook_point": "hook_name", "activation_fn_str": "activation_fn"}
+    config = {renamed.get(name, name): value for name, value in config.items()}
+    function, details = config.get("activation_fn", "relu"), config.get("activation_fn_kwargs")
+    k = details.get("k") if isinstance(details, dict) else None
+    if function == "topk":
+        config |= {"architecture": "topk", "k": config.get("k", k)}
+    elif function != "relu":
+        raise UserError(f"{path}: activation_fn {function!r:.40} can't be imported; relu and topk "
+                        "can")  # fmt: skip
+    if "hook_z" in str(config.get("hook_name")):
+        config.setdefault("reshape_activations", "hook_z")
+    how = config.get("normalize_activations")
+    if how is None or isinstance(how, bool):
+        config["normalize_activations"] = "expected_average_only_in" if how else "none"
+    return config
 
 
 def _require_sizes(path: Path, config: dict[str, Any], W_enc: np.ndarray) -> None:
@@ -133,15 +189,16 @@ def _metadata(config: dict[str, Any]) -> dict[str, Any]:
     return found if isinstance(found, dict) else config  # before 6.0.0 it was not apart
 
 
-def _facts(config: dict[str, Any]) -> Facts:
+def _facts(path: Path, config: dict[str, Any]) -> Facts:
     metadata = _metadata(config)
-    ours = metadata.get("saejax")
-    if isinstance(ours, dict):
-        return Facts(**{name: ours.get(name) for name in Facts.__dataclass_fields__})
-    model = metadata.get("model_name")
-    name = model.removeprefix("facebook/") if isinstance(model, str) else None
-    hook = metadata.get("hook_name")
-    return Facts(name, block_of(hook if isinstance(hook, str) else None))
+    if "saejax" in metadata:
+        return Facts.told(metadata["saejax"], path)
+    left_out = metadata.get("exclude_special_tokens")
+    tokens = None
+    if left_out is not None or metadata.get("prepend_bos") is not None:
+        tokens = "were left out of training" if left_out else "were among the training tokens"
+    return Facts(model_of(metadata.get("model_name")), site_of(metadata.get("hook_name")),
+                 special_tokens=tokens)  # fmt: skip
 
 
 def write(exported: Exported, folder: Path) -> None:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from extract.errors import UserError
 from extract.files import write_atomically
 from saejax.interop.exported import Exported
 from saejax.interop.files import read_arrays, read_config, require_keys, whole_number
-from saejax.interop.published import Facts, Given, Published, block_of, matrix, vector
+from saejax.interop.published import Facts, Given, Published, matrix, site_of, vector
 
 CONFIG, WEIGHTS = "cfg.json", "sae.safetensors"
+MODULE = re.compile(r"\b(layers?|h|blocks)\.\d+")
+"""In a folder's name that is a hookpoint, and not one of a user's own."""
 
 
 def read(path: Path, given: Given) -> Published:
@@ -50,10 +53,10 @@ def read(path: Path, given: Given) -> Published:
 
 
 def _facts(config: dict[str, Any], folder: Path) -> Facts:
-    ours = config.get("saejax")
-    if isinstance(ours, dict):
-        return Facts(**{name: ours.get(name) for name in Facts.__dataclass_fields__})
-    return Facts(site=block_of(folder.resolve().name))
+    if "saejax" in config:
+        return Facts.told(config["saejax"], folder / CONFIG)
+    hookpoint = folder.resolve().name
+    return Facts(site=site_of(hookpoint) if MODULE.search(hookpoint) else None)
 
 
 def write(exported: Exported, folder: Path) -> None:

@@ -6,6 +6,7 @@ Read with ``weights_only``: tensors and plain values alone. Nothing else is unpi
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ def read_pt(path: Path) -> dict[str, Any]:
     Raises:
         UserError: damaged, truncated, with code in it, or no dictionary.
     """
+    _refuse_packed(path)
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -34,8 +36,9 @@ def read_pt(path: Path) -> dict[str, Any]:
             f"{path}: holds pickled code or damaged data, and nothing of it was run "
             f"({_reason(error)}); ask its authors for a state dict or safetensors"
         ) from error
-    except MemoryError:
-        raise
+    except MemoryError as error:
+        raise UserError(f"{path}: asks for more memory than there is; it is damaged or hostile, or "
+                        "this machine is too small for it") from error  # fmt: skip
     except Exception as error:  # a damaged file can end in any of a dozen kinds
         raise UserError(
             f"{path}: is truncated or damaged ({type(error).__name__}: {_reason(error)}); fetch it "
@@ -44,6 +47,18 @@ def read_pt(path: Path) -> dict[str, Any]:
     if not isinstance(loaded, Mapping):
         raise UserError(f"{path}: holds a {type(loaded).__name__}, not named tensors")
     return _plain(loaded, path, "", 0)
+
+
+def _refuse_packed(path: Path) -> None:
+    """Refuse a compressed file, which torch never writes and which could unpack to any size."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            packed = [e.filename for e in file.infolist() if e.compress_type != zipfile.ZIP_STORED]
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return  # an older form without zip, or damaged: torch.load tells
+    if packed:
+        raise UserError(f"{path}: {packed[0]} in it is compressed, as torch never does; it was not "
+                        "read")  # fmt: skip
 
 
 def _reason(error: Exception) -> str:
@@ -73,7 +88,10 @@ def _array(tensor: torch.Tensor, path: Path, name: str) -> np.ndarray:
         )
     if tensor.dtype == torch.bfloat16:
         return tensor.contiguous().view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
-    return tensor.contiguous().numpy()
+    try:
+        return tensor.contiguous().numpy()
+    except (TypeError, RuntimeError) as error:
+        raise UserError(f"{path}: {name} holds {tensor.dtype}, which can't be read") from error
 
 
 def write_pt(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -49,5 +49,3 @@ def write_saelens(folder, arrays, **changes):
     write_safetensors(folder / "sae_weights.safetensors", {
         "W_enc": W_enc, "b_enc": b_enc, "W_dec": W_dec, "b_dec": b_dec,
     }, config, "cfg.json")  # fmt: skip
-
-

@@ -137,8 +137,10 @@ def bionemo(folder, relu_variant=False):
     d, n, k = 96, 512, 16
     w_enc, lb, w_dec, pb = weights(d, n, seed=40)
     path = folder / "checkpoint_final.pt"
-    state = {"pre_bias": pb, "latent_bias": lb, "encoder.weight": w_enc.T.copy(),
-             "decoder.weight": w_dec.T.copy(), "stats_last_nonzero": np.zeros(n, np.int64)}  # fmt: skip
+    state = {
+        "pre_bias": pb, "latent_bias": lb, "encoder.weight": w_enc.T.copy(),
+        "decoder.weight": w_dec.T.copy(), "stats_last_nonzero": np.zeros(n, np.int64),
+    }  # fmt: skip
     write_pt(path, {"model_state_dict": state, "epoch": 3, "loss": 0.5})
     x = rows(d)
     X, E, L, D, P = wide(x, w_enc.T, lb, w_dec.T, pb)
@@ -231,8 +233,10 @@ def dictionary_learning(folder, kind):
         arrays, z = linear | {"decoder.bias": bd}, relu(X @ we + be)
     elif kind == "GatedAutoEncoder":
         gate, r, mag = normal(1, n, size=0.3), normal(2, n, size=0.3), normal(3, n, size=0.3)
-        arrays = {"encoder.weight": linear["encoder.weight"], "decoder_bias": bd, "r_mag": r,
-                  "decoder.weight": linear["decoder.weight"], "gate_bias": gate, "mag_bias": mag}  # fmt: skip
+        arrays = {
+            "encoder.weight": linear["encoder.weight"], "decoder.weight": linear["decoder.weight"],
+            "decoder_bias": bd, "r_mag": r, "gate_bias": gate, "mag_bias": mag,
+        }  # fmt: skip
         u = (X - c) @ we
         z = (u + gate > 0) * relu(np.exp(r.astype(np.float64)) * u + mag)
     elif kind == "JumpReluAutoEncoder":
@@ -249,9 +253,10 @@ def dictionary_learning(folder, kind):
             arrays = plain | {"group_sizes": np.array([128, 384])}
         arrays |= {"k": own, "threshold": theta}
     write_pt(folder / "ae.pt", arrays)
-    trainer = {"trainer_class": "?", "dict_class": kind, "activation_dim": d, "dict_size": n, "k": k,
-               "layer": 3, "lm_name": "facebook/esm2_t6_8M_UR50D",
-               "submodule_name": "resid_post_layer_3"}  # fmt: skip
+    trainer = {
+        "trainer_class": "?", "dict_class": kind, "activation_dim": d, "dict_size": n, "k": k,
+        "layer": 3, "lm_name": "facebook/esm2_t6_8M_UR50D", "submodule_name": "resid_post_layer_3",
+    }  # fmt: skip
     config = {"trainer": trainer, "buffer": {"ctx_len": 128}}
     (folder / "config.json").write_text(json.dumps(config))
     return Case("dictionary_learning", folder, x, z, z @ wd + c,

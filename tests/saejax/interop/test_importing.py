@@ -184,7 +184,7 @@ def test_k_is_demanded_or_found(tiny_store):
 def test_k_that_nobody_says(zscored_run, tiny_store, tmp_path):
     source = zscored_run.run["imported"]["source"]
     request = Request(source, "interprot", tmp_path / "r", claims=Facts(token_dropout=True))
-    with pytest.raises(UserError, match="does not say k; give --k if you know it, or --find-k"):
+    with pytest.raises(UserError, match="give --k .* .its authors' has 64., or --find-k"):
         import_sae(request, tiny_store)
 
 
