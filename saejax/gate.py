@@ -105,7 +105,7 @@ def check_fvu(
     alike = alike or len(x) < FEW_RESIDUES
     mean = loaded.store_manifest.get("mean") if alike else None
     found = Gate(measured_fvu(loaded.sae, x, mean), recorded, len(x))
-    scaled = None if alike else _rescaled(loaded, x)
+    scaled = None if alike else _rescaled(loaded, x, found.limit)
     if found.fvu <= found.limit and scaled is None:
         log.info("%s: FVU %.3f on %d residues of %s%s", loaded.folder, found.fvu, len(x), name,
                  "" if recorded is None else f", recorded {recorded:.3f}")  # fmt: skip
@@ -168,8 +168,11 @@ def _require_rows(loaded: LoadedSAE, x: np.ndarray, name: str) -> None:
         raise UserError(f"{name}: some activations are not finite; extract them again")
 
 
-def _rescaled(loaded: LoadedSAE, x: Rows) -> str | None:
-    """Words, when the activations spread far more or less than those that the run knows."""
+def _rescaled(loaded: LoadedSAE, x: Rows, limit: float) -> str | None:
+    """Words, when the activations spread far more or less than those that the run knows.
+
+    Layers differ in that too, so a scale alone is named only where undoing it helps.
+    """
     scale = loaded.store_manifest.get("scale")
     if not scale or loaded.config.token_zscore is not None:
         return None
@@ -177,10 +180,20 @@ def _rescaled(loaded: LoadedSAE, x: Rows) -> str | None:
     spread = scale * (variance / x.shape[1]) ** 0.5
     if 1 / SPREAD < spread < SPREAD:
         return None
+    what = "likely cause: "
+    if measured_fvu(loaded.sae, (x / spread).astype(np.float32)) > limit:
+        simple = _simple_cause(loaded, x, limit)
+        if simple is not None:
+            return simple
+        what = f"likely causes: {_elsewhere(loaded)}, or "
     return (
-        f"likely cause: a scale that was lost or applied twice, since these activations spread "
-        f"{spread:.3g} times as far as those that the run knows; give raw activations"
+        f"{what}a scale that was lost or applied twice, since these activations spread "
+        f"{spread:.3g} times as far as those that the run knows; give raw activations of that site"
     )
+
+
+def _elsewhere(loaded: LoadedSAE) -> str:
+    return f"another layer than {loaded.site}, before or after the final LayerNorm"
 
 
 def better_fit(loaded: LoadedSAE, x: Rows, below: float) -> str | None:
@@ -197,16 +210,21 @@ def better_fit(loaded: LoadedSAE, x: Rows, below: float) -> str | None:
 
 def likely_cause(loaded: LoadedSAE, x: Rows, limit: float) -> str:
     """What would bring FVU below its limit, tried out on some of the residues, in words."""
-    words, value = _best_attempt(loaded, x)
-    if value <= limit:
-        return f"likely cause: {words} (FVU would be {value:.3f})"
+    simple = _simple_cause(loaded, x, limit)
+    if simple is not None:
+        return simple
     manifest = loaded.store_manifest
     dropout = "on" if manifest["parent"]["token_dropout"] else "off"
     return (
-        f"likely causes: another layer than {manifest['site']}, before or after the final "
-        f"LayerNorm, token dropout (it should be {dropout}), other weights of the parent, or a "
-        "mean or scale that was lost; extract the site again as the run's record says"
+        f"likely causes: {_elsewhere(loaded)}, token dropout (it should be {dropout}), other "
+        "weights of the parent, or a mean or scale that was lost; extract the site again as the "
+        "run's record says"
     )
+
+
+def _simple_cause(loaded: LoadedSAE, x: Rows, limit: float) -> str | None:
+    words, value = _best_attempt(loaded, x)
+    return f"likely cause: {words} (FVU would be {value:.3f})" if value <= limit else None
 
 
 def _best_attempt(loaded: LoadedSAE, x: Rows) -> tuple[str, float]:
