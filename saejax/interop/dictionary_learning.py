@@ -41,6 +41,7 @@ from saejax.interop.published import (
     matrix,
     model_of,
     require_shapes,
+    same_threshold,
     site_of,
     unbiased,
     vector,
@@ -109,14 +110,14 @@ def _threshold(
     if kind == "JumpReluAutoEncoder":
         return np.maximum(vector(arrays, "threshold", path, of=W_enc), 0.0)
     if "threshold" not in KEYS[kind]:
-        return np.zeros(W_enc.shape[1], np.float32)
+        return same_threshold(0.0, W_enc)
     theta = real_number(arrays["threshold"], path, "threshold")
     if theta < 0:
         raise UserError(
             f"{path}: its threshold is {theta:g}: training ended before it was set, so no latent "
             "would ever be silent; train longer than threshold_start_step"
         )
-    return np.full(W_enc.shape[1], theta, np.float32)
+    return same_threshold(theta, W_enc)
 
 
 def _facts(trainer: Mapping[str, Any], path: Path) -> Facts:

@@ -14,11 +14,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import numpy as np
-
 from extract.errors import UserError
 from saejax.interop.files import read_arrays, require_keys
-from saejax.interop.published import Facts, Given, Published, matrix, vector
+from saejax.interop.published import Facts, Given, Published, matrix, same_threshold, vector
 
 PARENTS = {320: ("esm2_t6_8M_UR50D", 6), 1280: ("esm2_t33_650M_UR50D", 33)}
 """By d_model: name, blocks."""
@@ -45,5 +43,5 @@ def read(path: Path, given: Given) -> Published:
         path, W_enc, vector(arrays, "encoder.bias", path),
         matrix(arrays, "decoder.weight", path, turn=True), vector(arrays, "bias", path),
         Facts(name, site, token_dropout=True, special_tokens="were left out of training"),
-        threshold=np.zeros(W_enc.shape[1], np.float32), notes={"variant": path.stem},
+        threshold=same_threshold(0.0, W_enc), notes={"variant": path.stem},
     )  # fmt: skip

@@ -20,7 +20,7 @@ import numpy as np
 
 from extract.errors import UserError
 from saejax.interop.files import read_arrays, require_keys, weights_file, whole_number
-from saejax.interop.published import Facts, Given, Published, matrix, vector
+from saejax.interop.published import Facts, Given, Published, matrix, same_threshold, vector
 
 TOKEN_ZSCORE = (1e-5, 0.0)
 NEEDED = ("pre_bias", "latent_bias", "encoder.weight", "decoder.weight")
@@ -88,6 +88,6 @@ def _published(
         path, W_enc, vector(arrays, "latent_bias", path),
         matrix(arrays, "decoder.weight", path, turn=True), vector(arrays, "pre_bias", path),
         Facts(), k=None if relu else k,
-        threshold=np.zeros(W_enc.shape[1], np.float32) if relu else None,
+        threshold=same_threshold(0.0, W_enc) if relu else None,
         token_zscore=TOKEN_ZSCORE if normalized else None,
     )  # fmt: skip

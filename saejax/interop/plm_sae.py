@@ -11,10 +11,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from saejax.interop.files import read_arrays, require_keys, weights_file
-from saejax.interop.published import Facts, Given, Published, matrix, vector
+from saejax.interop.published import Facts, Given, Published, matrix, same_threshold, vector
 
 FACTS = Facts("esm2_t6_8M_UR50D", "block4", True, "were among the training tokens")
 
@@ -32,5 +30,5 @@ def read(path: Path, given: Given) -> Published:
     W_enc = matrix(arrays, "W_enc", path)
     return Published(
         path, W_enc, vector(arrays, "b_enc", path), matrix(arrays, "W_dec", path),
-        vector(arrays, "b_dec", path), FACTS, threshold=np.zeros(W_enc.shape[1], np.float32),
+        vector(arrays, "b_dec", path), FACTS, threshold=same_threshold(0.0, W_enc),
     )  # fmt: skip

@@ -37,13 +37,13 @@ class Facts:
         """
         if not isinstance(values, Mapping):
             raise UserError(f"{path}: its facts are damaged; fetch it again")
-        found = cls(**{field.name: values.get(field.name) for field in fields(cls)})
-        for name, value in vars(found).items():
+        found = {field.name: values.get(field.name) for field in fields(cls)}
+        for name, value in found.items():
             kind = bool if name == "token_dropout" else str
             if value is not None and not isinstance(value, kind):
                 raise UserError(f"{path}: its {name} ({value!r:.40}) is no {kind.__name__}; fetch "
                                 "it again")  # fmt: skip
-        return found
+        return cls(**found)
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,9 @@ class Published:
             raise UserError(f"{self.path}: token_zscore {self.token_zscore} must not be below 0")
         if self.k is not None and not 1 <= self.k <= d_sae:
             raise UserError(f"{self.path}: k ({self.k}) must be 1 to d_sae ({d_sae})")
-        if not np.isfinite(self.scale) or self.scale <= 0:
-            raise UserError(f"{self.path}: the input scale ({self.scale}) must be above 0")
+        if not 1e-30 < self.scale < 1e30:  # what float32 holds, also its inverse
+            raise UserError(f"{self.path}: the input scale ({self.scale}) must be above 0, finite "
+                            "and neither tiny nor huge")  # fmt: skip
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -182,6 +183,12 @@ def _float(arrays: Mapping[str, Any], key: str, path: Path, ndim: int) -> np.nda
         raise UserError(f"{path}: {key} holds {value.dtype}, not real numbers")
     with np.errstate(over="ignore"):  # a float64 too large becomes infinite, which is refused
         return np.ascontiguousarray(value, dtype=np.float32)
+
+
+def same_threshold(theta: float, W_enc: np.ndarray) -> np.ndarray:
+    """One θ for every latent."""
+    with np.errstate(over="ignore"):  # infinite ones are refused
+        return np.full(W_enc.shape[1], theta).astype(np.float32)
 
 
 def unbiased(W_enc: np.ndarray, b_enc: np.ndarray, b_dec: np.ndarray) -> np.ndarray:

@@ -39,6 +39,7 @@ from saejax.interop.published import (
     matrix,
     model_of,
     require_shapes,
+    same_threshold,
     site_of,
     unbiased,
     vector,
@@ -114,7 +115,7 @@ def _threshold(
     theta = 0.0
     if kind != "standard":
         theta = real_number(arrays["topk_threshold"], path, "topk_threshold")
-    return np.full(W_enc.shape[1], max(theta, 0.0), np.float32)
+    return same_threshold(max(theta, 0.0), W_enc)
 
 
 def _as_of_6(path: Path, config: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Read with ``weights_only``: tensors and plain values alone. Nothing else is unpi
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +31,9 @@ def read_pt(path: Path) -> dict[str, Any]:
     """
     _refuse_packed(path)
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old forms of files
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path}: holds pickled code or damaged data, and nothing of it was run "

@@ -1,6 +1,8 @@
 """The gate and the search for k on what ESM2-8M really computes."""
 
 import itertools
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,13 @@ import pytest
 from extract.errors import UserError, run_cli
 from extract.fasta import Protein, read_records
 from extract.weights import load_esm2
+from probes.config import ProbeConfig
+from probes.inputs import Inputs
 from saejax import convert, load_sae
 from saejax.gate import sample_rows
 from saejax.interop import Facts, Given
 from saejax.interop.importing import Request, import_sae
+from steering.__main__ import main as steer
 from tests.helpers import make_stores
 from tests.saejax.interop.conftest import write_saelens
 from tests.saejax.interop.references import relu, top_k, write_safetensors, zscore
@@ -157,3 +162,38 @@ def test_the_command_line_refuses_another_site(sites, tmp_path, monkeypatch, cap
     assert "FVU is" in error[0]
     assert "another layer than block6" in error[0]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def bad_run(run, tmp_path_factory):
+    """One that records a better FVU than it has."""
+    bad = tmp_path_factory.mktemp("bad") / "run"
+    shutil.copytree(run, bad)
+    record = json.loads((bad / "run.json").read_text())
+    record["results"]["fvu"] = 0.02
+    (bad / "run.json").write_text(json.dumps(record))
+    return bad
+
+
+def test_probes_refuse_what_does_not_reconstruct(bad_run, sites, tmp_path):
+    stores = (sites["block4"].folder,)
+    config = ProbeConfig(bad_run, stores, out=tmp_path / "probes", allow_random_split=True)
+    with pytest.raises(UserError, match=r"FVU is 0.257 on .*recorded 0.020, at most 0.120 passes"):
+        Inputs.of(config)
+
+
+@pytest.mark.parametrize("command", ["edit", "sweep"])
+def test_steering_refuses_what_does_not_reconstruct(
+    command, bad_run, tmp_path, monkeypatch, capsys
+):
+    sequence = "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRVGDGTQDNLSGAEKAVQ"
+    given = {
+        "edit": ["--sequence", sequence, "--edit", "3:add:1"],
+        "sweep": ["--fasta", PDB, "--sample", 8, "--latent", 3, "--too-long", "crop"],
+    }[command]
+    words = ["steering", command, "--run", bad_run, "--out", tmp_path / "out", *given]
+    monkeypatch.setattr("sys.argv", list(map(str, words)))
+    with pytest.raises(SystemExit, match="2"):
+        run_cli(steer)
+    assert "recorded 0.020, at most 0.120 passes" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
