@@ -133,7 +133,7 @@ def sample_rows(store: ActivationStore, n: int = CHECK_RESIDUES) -> Rows:
     """About ``n`` rows of a store in runs, evenly spread over it; all when it has no more."""
     if store.n_rows <= n:
         return store.read(0, store.n_rows)
-    starts = np.linspace(0, store.n_rows - CHUNK_RESIDUES, n // CHUNK_RESIDUES).astype(int)
+    starts = np.linspace(0, store.n_rows - CHUNK_RESIDUES, max(1, n // CHUNK_RESIDUES)).astype(int)
     return np.concatenate([store.read(int(s), int(s) + CHUNK_RESIDUES) for s in starts])
 
 

@@ -27,10 +27,28 @@ def model_card(exported: Exported, loaded: LoadedSAE, format_name: str) -> str:
         "kept apart (mean, scale)" if format_name == "plain" else
         "folded into the weights: give raw activations",
     }  # fmt: skip
+    facts |= _origin(loaded)
     figures = {words: exported.results.get(name) for name, words in FIGURES.items()}
     lines = ["---", "library_name: " + format_name, "tags: [sparse-autoencoder, protein]", "---",
              "", f"# Sparse autoencoder of {parent['name']} at {loaded.site}", ""]  # fmt: skip
     lines += [f"- {name}: {value}" for name, value in facts.items()]
     lines += ["", "On residues that it was evaluated on:", ""]
-    lines += [f"- {name}: {value:.4g}" for name, value in figures.items() if value is not None]
+    lines += [f"- {name}: {_shown(value)}" for name, value in figures.items() if value is not None]
     return "\n".join([*lines, "", "The licence is the authors' to state.", ""])
+
+
+def _origin(loaded: LoadedSAE) -> dict[str, str]:
+    """Of an import: where from; of our own: what it was trained on."""
+    imported, source = loaded.run.get("imported"), loaded.store_manifest.get("source")
+    if imported is not None:
+        return {"imported from": f"{imported['format']}, {imported['file']}, sha256 "
+                f"{imported['sha256']}"}  # fmt: skip
+    if source is None or "file" not in source:
+        return {}
+    rows = loaded.store_manifest["n_rows"]
+    data = f"{source['file']}, sha256 {source['sha256']}"
+    return {"training data": f"{data}; {rows:,} residues, some of them held out"}
+
+
+def _shown(value: int | float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

@@ -151,7 +151,7 @@ def whole_number(value: Any, path: Path, name: str) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise UserError(f"{path}: {name} ({value!r}) must be a whole number")
+        raise UserError(f"{path}: {name} ({value!r:.40}) must be a whole number")
     if not 1 <= value <= MOST_LATENTS:
         raise UserError(f"{path}: {name} is not from 1 to {MOST_LATENTS:,}")
     return value

@@ -81,7 +81,7 @@ def import_sae(request: Request, store: ActivationStore) -> LoadedSAE:
     sae = sae_of(replace(published, k=k))
     record = _record(request, published, facts, sources, how, sae.config, store)
     loaded = LoadedSAE(request.out, sae, sae.config, record)
-    found = check_fvu(loaded, x, expected=request.expected_fvu)
+    found = check_fvu(loaded, store, expected=request.expected_fvu)
     better = better_fit(loaded, x, found.fvu)
     if better is not None:
         log.warning("%s: FVU is %.3f, and %s", request.out, found.fvu, better)

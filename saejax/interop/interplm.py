@@ -35,7 +35,7 @@ def read(path: Path, given: Given) -> Published:
     require_keys(path, arrays, ("bias", "encoder.weight", "encoder.bias", "decoder.weight"))
     W_enc = matrix(arrays, "encoder.weight", path, turn=True)
     name, n_blocks = PARENTS.get(len(W_enc), (None, None))
-    layer = re.fullmatch(r"layer_(\d+)", path.resolve().parent.name)
+    layer = re.fullmatch(r"layer_(\d+)", path.absolute().parent.name)
     site = None
     if layer is not None:
         site = "final" if int(layer[1]) == n_blocks else f"block{int(layer[1])}"

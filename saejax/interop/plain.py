@@ -40,8 +40,8 @@ def read(path: Path, given: Given) -> Published:
     config_path, path = folder / CONFIG, folder / WEIGHTS
     config = read_config(config_path, "a plain SAE")
     if config.get("kind") != KIND:
-        raise UserError(f"{config_path}: kind is {config.get('kind')!r}, not {KIND!r}; it is of "
-                        "another format")  # fmt: skip
+        raise UserError(f"{config_path}: kind is {config.get('kind')!r:.40}, not {KIND!r}; it is "
+                        "of another format")  # fmt: skip
     if config.get("selection") not in ("topk", "threshold"):
         raise UserError(f"{config_path}: selection is {config.get('selection')!r:.40}, neither "
                         "'topk' nor 'threshold'; it is of a newer version")  # fmt: skip

@@ -12,6 +12,9 @@ import numpy as np
 
 from extract.errors import UserError
 
+LARGEST = 1e12
+"""Of a weight; float32 overflows a few products later."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -108,9 +111,12 @@ class Published:
         for name, size in there.items():
             _require_shape(self.path, name, getattr(self, name), (size,), self.W_enc)
         for name in ("W_enc", "W_dec", "b_dec", *there):
-            if not np.isfinite(getattr(self, name)).all():
-                raise UserError(f"{self.path}: {name} has values that are not finite; fetch it "
-                                "again, or choose another SAE")  # fmt: skip
+            largest = np.abs(getattr(self, name)).max()
+            if not largest <= LARGEST:
+                what = "values that are not finite" if not np.isfinite(largest) else (
+                    f"values up to {largest:.0e}, which no SAE has")  # fmt: skip
+                raise UserError(f"{self.path}: {name} has {what}; fetch it again, or choose "
+                                "another SAE")  # fmt: skip
         if self.threshold is not None and self.threshold.min() < 0:
             raise UserError(f"{self.path}: a threshold is below 0, so latents would be negative")
         if self.token_zscore is not None and min(self.token_zscore) < 0:

@@ -169,7 +169,7 @@ def _norms_folded(
 
 def _normalization(path: Path, config: dict[str, Any], given: Given) -> tuple[float, float] | None:
     if config.get("reshape_activations", "none") != "none":
-        raise UserError(f"{path}: reshape_activations {config['reshape_activations']!r} is for "
+        raise UserError(f"{path}: reshape_activations {config['reshape_activations']!r:.40} is for "
                         "attention heads, which can't be imported")  # fmt: skip
     how = config.get("normalize_activations", "none")
     if how == "layer_norm":
@@ -180,7 +180,7 @@ def _normalization(path: Path, config: dict[str, Any], given: Given) -> tuple[fl
             "it with --input-scale, or fold it with SAELens (fold_activation_norm_scaling_factor)"
         )
     if how not in ("none", "expected_average_only_in"):
-        raise UserError(f"{path}: normalize_activations {how!r} can't be carried; fold it with "
+        raise UserError(f"{path}: normalize_activations {how!r:.40} can't be carried; fold it with "
                         "SAELens, or use another SAE")  # fmt: skip
     return None
 

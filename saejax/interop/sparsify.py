@@ -37,13 +37,13 @@ def read(path: Path, given: Given) -> Published:
     config = read_config(config_path, "a sparsify SAE")
     for name, value in {"transcode": False, "skip_connection": False, "activation": "topk"}.items():
         if config.get(name, value) != value:
-            raise UserError(f"{config_path}: {name} is {config[name]!r}; only autoencoders with "
-                            "topk and no skip connection can be imported")  # fmt: skip
+            raise UserError(f"{config_path}: {name} is {config[name]!r:.40}; only autoencoders "
+                            "with topk and no skip connection can be imported")  # fmt: skip
     arrays = read_arrays(path)
     require_keys(path, arrays, ("encoder.weight", "encoder.bias", "W_dec", "b_dec"))
     W_enc = matrix(arrays, "encoder.weight", path, turn=True)
     if len(W_enc) != config.get("d_in"):
-        raise UserError(f"{config_path}: d_in is {config.get('d_in')!r}, the encoder takes "
+        raise UserError(f"{config_path}: d_in is {config.get('d_in')!r:.40}, the encoder takes "
                         f"{len(W_enc)}: it is transposed, or another SAE's file")  # fmt: skip
     return Published(
         path, W_enc, vector(arrays, "encoder.bias", path), matrix(arrays, "W_dec", path),
@@ -55,7 +55,7 @@ def read(path: Path, given: Given) -> Published:
 def _facts(config: dict[str, Any], folder: Path) -> Facts:
     if "saejax" in config:
         return Facts.told(config["saejax"], folder / CONFIG)
-    hookpoint = folder.resolve().name
+    hookpoint = folder.absolute().name
     return Facts(site=site_of(hookpoint) if MODULE.search(hookpoint) else None)
 
 

@@ -10,6 +10,9 @@ A Python that has them, and nothing of this project, runs this file::
 The SAEs are trained for a moment, so that biases and thresholds are not where they began.
 """
 
+# pyright: reportMissingImports=false
+# (they are in that other Python)
+
 import importlib.metadata
 import json
 import sys
@@ -47,8 +50,9 @@ def expected(folder: Path, encode: Reconstruct, reconstruct: Reconstruct) -> Non
     x = rows(16, 1)
     with torch.no_grad():
         latents, x_hat = encode(x), reconstruct(x)
-    found = {"x": x.numpy(), "latents": latents.numpy(), "x_hat": x_hat.numpy()}
-    np.savez_compressed(folder / "expected.npz", **found)
+    np.savez_compressed(
+        folder / "expected.npz", x=x.numpy(), latents=latents.numpy(), x_hat=x_hat.numpy()
+    )
 
 
 def write_saelens(out: Path) -> None:

@@ -263,7 +263,7 @@ def dictionary_learning(folder, kind):
                 facts=("esm2_t6_8M_UR50D", "block4", None))  # fmt: skip
 
 
-def sparsify(folder, dtype=np.float32):
+def sparsify(folder, dtype: Any = np.float32):
     d, n, k = 96, 512, 16
     w_enc, b, w_dec, bd = (a.astype(dtype) for a in weights(d, n, seed=80))
     folder = folder / "encoder.layer.3"

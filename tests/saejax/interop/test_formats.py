@@ -6,10 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 from extract.errors import UserError
 from saejax.interop import Facts, Given, read_published
 from saejax.interop.importing import sae_of
+from saejax.interop.published import site_of
 from steering.torch_sae import TorchSAE
 from tests.saejax.interop import references
 
@@ -123,3 +125,64 @@ def test_an_unfinished_threshold_is_refused(tmp_path):
     torch.save(state | {"threshold": torch.tensor(-1.0)}, folder / "ae.pt")
     with pytest.raises(UserError, match="threshold is -1"):
         read_published("dictionary_learning", folder)
+
+
+def old_saelens(folder, **changes):
+    """A file from before 6.0.0: no metadata apart, other names."""
+    case = references.saelens(folder, "topk")
+    path = folder / "cfg.json"
+    new = json.loads(path.read_text())
+    metadata, k = new.pop("metadata"), new.pop("k")
+    del new["architecture"], new["reshape_activations"]
+    old = new | {"activation_fn_str": "topk", "activation_fn_kwargs": {"k": k},
+                 "hook_point": metadata["hook_name"], "model_name": metadata["model_name"],
+                 "normalize_activations": False, "prepend_bos": True}  # fmt: skip
+    path.write_text(json.dumps(old | changes))
+    return case
+
+
+def test_saelens_of_before_6(tmp_path):
+    case = old_saelens(tmp_path)
+    published = read_published("saelens", tmp_path)
+    assert published.k == 16  # and not the ReLU that "no architecture" would be
+    assert published.facts == Facts("esm2_t6_8M_UR50D", "block4", None,
+                                    "were among the training tokens")  # fmt: skip
+    np.testing.assert_allclose(sae_of(published)(case.x), case.x_hat, atol=1e-5)
+    for changes, words in {
+        ("activation_fn_str", "tanh-relu"): "activation_fn 'tanh-relu' can't be imported",
+        ("normalize_activations", True): "give it with --input-scale",
+        ("hook_point", "blocks.3.attn.hook_z"): "is for attention heads",
+    }.items():
+        old_saelens(tmp_path, **dict([changes]))
+        with pytest.raises(UserError, match=words):
+            read_published("saelens", tmp_path)
+
+
+def test_saelens_log_threshold(tmp_path):
+    case = references.saelens(tmp_path, "jumprelu")
+    arrays = load_file(tmp_path / "sae_weights.safetensors")
+    arrays["log_threshold"] = np.log(arrays.pop("threshold"))
+    save_file(arrays, tmp_path / "sae_weights.safetensors")
+    np.testing.assert_allclose(sae_of(read_published("saelens", tmp_path))(case.x), case.x_hat,
+                               atol=1e-4)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "site"),
+    [
+        ("blocks.3.hook_resid_post", "block4"), ("blocks.3.hook_resid_pre", "block3"),
+        ("esm.encoder.layer.3", "block4"), ("encoder.layer.3.output", "block4"),
+        ("layers.0", "block1"), ("resid_post_layer_3", "block4"), (None, None), ("", None),
+        ("blocks.3.hook_mlp_out", "blocks.3.hook_mlp_out"), ("layers.3.mlp", "layers.3.mlp"),
+        ("blocks.3.hook_resid_mid", "blocks.3.hook_resid_mid"), (7, None),
+    ],
+)  # fmt: skip
+def test_sites_that_others_name(name, site):
+    assert site_of(name) == site
+
+
+def test_a_sparsify_folder_of_the_users_own_names_no_site(tmp_path):
+    folder = references.sparsify(tmp_path).path
+    assert read_published("sparsify", folder.rename(tmp_path / "mine_v1.2")).facts.site is None
+    other = (tmp_path / "mine_v1.2").rename(tmp_path / "layers.3.mlp")
+    assert read_published("sparsify", other).facts.site == "layers.3.mlp"

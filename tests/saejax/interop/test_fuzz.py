@@ -6,6 +6,7 @@ import shutil
 import struct
 import warnings
 import zipfile
+from typing import Any
 
 import numpy as np
 import pytest
@@ -170,8 +171,8 @@ def test_altered_arrays(case, how):
     """Every array of a file in turn: refused, unless the change says nothing."""
     path = next(p for p in files_of(case) if p.suffix in (".pt", ".safetensors"))
     whole = path.read_bytes()
-    state = load_file(path) if path.suffix == ".safetensors" else torch.load(
-        path, weights_only=True)  # fmt: skip
+    load = load_file if path.suffix == ".safetensors" else torch.load
+    state: dict[str, Any] = load(path)
     inner = state.get("model_state_dict", state)
     arrays = {k: v if isinstance(v, np.ndarray) else v.numpy() for k, v in inner.items()
               if isinstance(v, np.ndarray | torch.Tensor)}  # fmt: skip

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from extract.errors import UserError, run_cli
 from extract.store import ActivationStore
 from saejax import convert, load_sae
 from saejax.gate import measured_fvu, sample_rows
-from saejax.interop import Facts, Given, find_k
+from saejax.interop import Facts, Given, find_k, read_published
+from saejax.interop.hub import local_path
 from saejax.interop.importing import Request, import_sae
 from saejax.latent_store import LatentStore
 from saejax.latents import encode_array
@@ -19,6 +21,7 @@ from steering.changes import change_of
 from steering.edits import Edit, Residues, Where
 from steering.torch_sae import TorchSAE
 from tests.helpers import tiny_esm2
+from tests.saejax.interop import references
 from tests.saejax.interop.conftest import K, fitted, write_saelens
 from tests.saejax.interop.references import write_safetensors
 
@@ -155,7 +158,7 @@ def test_a_truncated_file_is_refused(published, tiny_store, tmp_path):
         import_sae(Request(str(tmp_path), "saelens", tmp_path / "run"), tiny_store)
 
 
-def test_k_is_demanded_or_found(tiny_store):
+def test_the_factor_by_hand():
     rng = np.random.default_rng(0)
     W = rng.normal(size=(64, 32)).astype(np.float32)
     W /= np.linalg.norm(W, axis=1, keepdims=True)
@@ -163,7 +166,6 @@ def test_k_is_demanded_or_found(tiny_store):
     for row in z:
         row[rng.choice(64, 8, replace=False)] = rng.uniform(1, 3, 8)
     x = z @ W
-    W_enc = np.linalg.pinv(W).astype(np.float32)
     scan = find_k.scan_k(x, W.T.copy(), np.zeros(64, np.float32), W, np.zeros(32, np.float32))
     assert scan.k[:3] == [4, 8, 12]
     z_8 = np.where(x @ W.T >= np.sort(x @ W.T, 1)[:, -8:-7], np.maximum(x @ W.T, 0), 0)
@@ -171,12 +173,10 @@ def test_k_is_demanded_or_found(tiny_store):
     assert scan.factor[1] == pytest.approx((p * x).sum() / (p * p).sum(), rel=1e-5)
     deviation = ((x - x.mean(0)) ** 2).sum()
     assert scan.fvu[1] == pytest.approx(((p - x) ** 2).sum() / deviation, rel=1e-5)
-    assert W_enc.shape == (32, 64)
     made = find_k.Scan([16, 32, 64], [0.3, 0.2, 0.1], [1.1, 1.01, 0.9])
     assert (made.found("x"), round(made.crossing or 0)) == (32, 34)
     with pytest.raises(UserError, match="k can't be found"):
         find_k.Scan([4, 8], [1, 1], [0.5, 0.4]).found("x")
-    del tiny_store
 
 
 def test_k_that_nobody_says(zscored_run, tiny_store, tmp_path):
@@ -234,3 +234,43 @@ def test_latents_command_refuses_what_does_not_reconstruct(run, tiny_store, tmp_
     monkeypatch.setattr(sys, "argv", [*words, "--no-check"])
     latents.main()
     assert ActivationStore.open(tiny_store.folder).n_rows == tiny_store.n_rows
+
+
+def test_the_hub_needs_its_package_and_an_address(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # as where it is not installed
+    with pytest.raises(UserError, match="needs huggingface_hub .pip install huggingface_hub"):
+        local_path("hf://owner/name/layer_4/ae_normalized.pt")
+    with pytest.raises(UserError, match="give hf://owner/name, then @revision and /path"):
+        local_path("hf://owner")
+    assert str(local_path("some/folder")) == "some/folder"
+
+
+def test_what_is_asked_of_the_hub(monkeypatch, tmp_path):
+    """And a cache of links, as the package keeps it: a layer is still told by its folder."""
+    asked = []
+
+    def snapshot_download(repository, *, revision, allow_patterns):
+        asked.append((repository, revision, allow_patterns))
+        return str(tmp_path)
+
+    case = references.interplm(tmp_path / "blobs")
+    (tmp_path / "layer_4").mkdir()
+    (tmp_path / "layer_4" / "ae_normalized.pt").symlink_to(case.path.rename(tmp_path / "a1b2"))
+    hub, errors = types.ModuleType("huggingface_hub"), types.ModuleType("huggingface_hub.errors")
+    vars(hub).update(snapshot_download=snapshot_download, errors=errors)
+    vars(errors).update(HfHubHTTPError=OSError)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
+    with pytest.raises(UserError, match="InterPLM-esm2-8m has no layer_5; check the path in it"):
+        local_path("hf://Elana/InterPLM-esm2-8m/layer_5")
+    path = local_path("hf://Elana/InterPLM-esm2-8m@main/layer_4/ae_normalized.pt")
+    assert asked[-1] == ("Elana/InterPLM-esm2-8m", "main", [
+        "layer_4/ae_normalized.pt", "layer_4/ae_normalized.pt/*", "layer_4/config.json",
+        "layer_4/cfg.json"])  # fmt: skip
+    assert path.is_symlink()
+    facts = read_published("interplm", path).facts
+    assert facts == Facts("esm2_t6_8M_UR50D", "block4", True, "were left out of training")
+
+
+def test_few_residues_are_enough_to_look_at(tiny_store):
+    assert len(sample_rows(tiny_store, 50)) == 128
