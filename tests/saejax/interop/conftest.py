@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import make_store, random_proteins
-from tests.saejax.interop.references import write_safetensors
+from tests.saejax.interop.writing import write_safetensors
 
 
 @pytest.fixture(scope="session")

@@ -71,6 +71,18 @@ def test_an_unknown_array_is_not_dropped_in_silence(tmp_path):
         read_published("interplm", case.path)
 
 
+def test_interplm_of_newer_versions(tmp_path):
+    case = references.interplm(tmp_path)
+    arrays = torch.load(case.path, weights_only=True)
+    arrays |= {"activation_rescale_factor": torch.ones(10240)}
+    torch.save(arrays | {"normalize_to_sqrt_d": torch.tensor(False)}, case.path)
+    np.testing.assert_allclose(sae_of(read_published("interplm", case.path))(case.x), case.x_hat,
+                               atol=1e-5, rtol=1e-5)  # fmt: skip
+    torch.save(arrays | {"normalize_to_sqrt_d": torch.tensor(True)}, case.path)
+    with pytest.raises(UserError, match="scales every residue to the norm √d"):
+        read_published("interplm", case.path)
+
+
 def saelens_with(folder, **changes):
     references.saelens(folder, "topk")
     path = folder / "cfg.json"

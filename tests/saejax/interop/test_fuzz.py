@@ -19,6 +19,7 @@ from extract.errors import UserError, run_cli
 from saejax import convert
 from saejax.interop import Given, read_published
 from tests.saejax.interop import references
+from tests.saejax.interop.writing import Case, write_safetensors
 
 NAMES = (
     "esmc", "plm-sae", "bionemo topk", "openai topk", "saelens topk", "saelens gated",
@@ -78,9 +79,9 @@ def plain(folder):
     facts = {"model": "tiny", "site": "block1", "token_dropout": True}
     config = {"kind": "saejax sparse autoencoder", "selection": "topk", "k": 4,
               "token_zscore": [1e-5, 0.0], "facts": facts}  # fmt: skip
-    references.write_safetensors(folder / "sae.safetensors", arrays | {"scale": np.float32(2)},
+    write_safetensors(folder / "sae.safetensors", arrays | {"scale": np.float32(2)},
                                  config)  # fmt: skip
-    return references.Case("plain", folder, arrays["W_enc"], arrays["W_enc"], arrays["W_enc"])
+    return Case("plain", folder, arrays["W_enc"], arrays["W_enc"], arrays["W_enc"])
 
 
 def read(case):

@@ -23,7 +23,7 @@ from steering.torch_sae import TorchSAE
 from tests.helpers import tiny_esm2
 from tests.saejax.interop import references
 from tests.saejax.interop.conftest import K, fitted, write_saelens
-from tests.saejax.interop.references import write_safetensors
+from tests.saejax.interop.writing import write_safetensors
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -20,7 +20,8 @@ from saejax.interop.importing import Request, import_sae
 from steering.__main__ import main as steer
 from tests.helpers import make_stores
 from tests.saejax.interop.conftest import write_saelens
-from tests.saejax.interop.references import relu, top_k, write_safetensors, zscore
+from tests.saejax.interop.references import relu, top_k, zscore
+from tests.saejax.interop.writing import write_safetensors
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("quick_compilation")]
 MODEL, K, D_SAE = "esm2_t6_8M_UR50D", 16, 512
