@@ -37,7 +37,13 @@ from scipy.stats import rankdata
 from extract.alphabet import AMINO_ACIDS
 from extract.errors import UserError, run_cli
 from extract.fasta import Protein
-from extract.files import read_json, without_nan, write_atomically, write_json_atomically
+from extract.files import (
+    file_sha256,
+    read_json,
+    without_nan,
+    write_atomically,
+    write_json_atomically,
+)
 from extract.sampling import by_hash
 from extract.selection import read_fasta
 
@@ -51,6 +57,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PROBE_SITE = "final"
+PROBE_TABLES = ("probes.csv", "latents.csv", "split.csv")
 FACTS = ("site_depth", "frequency", "maximum", "decoder_norm", "relative_norm", "kl", "kl_ratio",
          "largest_amino_acid_effect", "f1", "precision", "excess")  # fmt: skip
 """Facts of a latent that success may depend on."""
@@ -284,7 +291,8 @@ def main() -> None:
     tables = []
     for run, probes in zip(config.runs, config.probes, strict=True):
         trained = read_json(run / "run.json", "a training run")["results"]
-        facts = json.dumps([settings, str(run), str(probes), trained], sort_keys=True)
+        tables_read = [file_sha256(probes / name) for name in PROBE_TABLES]
+        facts = json.dumps([settings, str(run), str(probes), trained, tables_read], sort_keys=True)
         key = hashlib.sha256(facts.encode()).hexdigest()[:12]
         path = config.out / f"{run.resolve().name}_{key}.csv"
         if not path.exists():

@@ -27,6 +27,8 @@ class ProbeConfig:
     """One or more activation stores (same parent and site as the run, no protein in two)."""
     out: Path | None = None
     """Folder of the tables; by default ``probes`` inside the run."""
+    check: bool = True
+    """First reconstruct a few thousand residues, and stop if FVU is far from the run's own."""
     dssp: Path | None = None
     """Secondary structure: TSV[.gz] with columns id, sequence, dssp."""
     swissprot: Path | None = None

@@ -23,6 +23,7 @@ from probes.sources.mmseqs import mmseqs_clusters
 from probes.splits import PARTS, Split, read_clusters, split_proteins
 from saejax.checkpoint import LoadedSAE, load_sae
 from saejax.evaluate import row_blocks
+from saejax.gate import check_stores
 from saejax.latent_store import LatentStore
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,8 @@ class Inputs:
         stores = [ActivationStore.open(path) for path in config.activations]
         for store in stores:
             loaded.require_store(store)
+        if config.check:
+            check_stores(loaded, stores)
         rows = ProteinRows.from_stores(stores)
         split = split_of(config, rows)
         annotations = Annotations.load(

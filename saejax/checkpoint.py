@@ -10,23 +10,20 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pyarrow.parquet as pq
 from flax import nnx
-from jaxtyping import Float
 from orbax.checkpoint import v1 as ocp
 
 from extract.errors import UserError, require_free_space
 from extract.files import read_json
-from extract.store import ActivationStore, require_same_parent
+from extract.store import ActivationStore
 from saejax.architectures import ARCHITECTURES
+from saejax.loaded_sae import LoadedSAE
 from saejax.model import SAE, Constants
 from saejax.sae_config import SAEConfig
 from saejax.state import Training, TrainState
@@ -159,86 +156,23 @@ def saved_arrays(run: Path, step: int | None = None) -> dict[str, np.ndarray]:
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
 
-@dataclass(frozen=True)
-class LoadedSAE:
-    """A trained SAE and everything it knows about itself."""
-
-    folder: Path
-    """The run folder."""
-    sae: SAE
-    """Takes and gives raw activations; in the form it is used in: top-k, or a threshold."""
-    config: SAEConfig
-    """Its sizes."""
-    run: Mapping[str, Any]
-    """The whole ``run.json``: config, sae, store (manifest), results, versions."""
-
-    @property
-    def store_manifest(self) -> Mapping[str, Any]:
-        """Manifest of the store it was trained on: parent, weights, site, normalisation."""
-        return self.run["store"]
-
-    @property
-    def site(self) -> str:
-        """Where in the parent its input lies."""
-        return self.store_manifest["site"]
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All float32 arrays, in the literature's orientation.
-
-        ``W_enc [d_model, d_sae]``, ``b_enc [d_sae]``, ``W_dec [d_sae, d_model]``,
-        ``b_dec [d_model]``, ``mean [d_model]``, ``scale []``; ``threshold [d_sae]`` where latents
-        fire above a threshold; ``mean_out`` and ``scale_out`` of a transcoder.
-        """
-        sae = self.sae
-        extra = [name for name in ("threshold", "mean_out", "scale_out") if hasattr(sae, name)]
-        return {name: np.asarray(getattr(sae, name)[...]) for name in extra} | {
-            "W_enc": np.asarray(sae.W_enc),
-            "b_enc": np.asarray(sae.b_enc[...]),
-            "W_dec": np.asarray(sae.W_dec[...]),
-            "b_dec": np.asarray(sae.b_dec[...]),
-            "mean": np.asarray(sae.mean[...]),
-            "scale": np.asarray(sae.scale[...]),
-        }
-
-    @cached_property
-    def latent_frequency(self) -> Float[np.ndarray, " d_sae"]:
-        """Share of held-out residues on which each latent fires."""
-        return self._stats["frequency"]
-
-    @cached_property
-    def latent_max(self) -> Float[np.ndarray, " d_sae"]:
-        """Largest value of each latent on the held-out residues (0 if it never fired there)."""
-        return self._stats["maximum"]
-
-    @cached_property
-    def _stats(self) -> dict[str, np.ndarray]:
-        table = pq.read_table(self.folder / "latent_stats.parquet")
-        return {name: table[name].to_numpy() for name in ("frequency", "maximum")}
-
-    def require_store(self, store: ActivationStore) -> None:
-        """Refuse activations of another parent, weights or site with a :class:`UserError`."""
-        what = f"run {self.folder} and store {store.folder}"
-        require_same_parent(self.store_manifest, store.manifest, what=what)
-
-    def check_latent(self, latent: int) -> int:
-        """Return ``latent`` if the dictionary has it, else raise a :class:`UserError`."""
-        if not 0 <= latent < self.config.d_sae:
-            raise UserError(
-                f"latent {latent} is out of range: {self.folder} has latents 0 to "
-                f"{self.config.d_sae - 1}"
-            )
-        return latent
-
-
-def load_sae(path: str | Path, *, device: Any = None) -> LoadedSAE:
+def load_sae(
+    path: str | Path,
+    *,
+    device: Any = None,
+    check: ActivationStore | str | Path | np.ndarray | None = None,
+) -> LoadedSAE:
     """Load a finished run.
 
     Args:
         path: the run folder.
         device: a JAX device; by default the first.
+        check: activations that it should reconstruct as well as it did those it was evaluated on:
+            a store, whose parent and site must fit too, or raw activations ``[rows, d_model]``.
 
     Raises:
-        UserError: no run there, unfinished, damaged, or arrays that do not fit its config.
+        UserError: no run there, unfinished, damaged, arrays that do not fit its config, or an FVU
+            on ``check`` that is far from the recorded one (:func:`saejax.gate.check_fvu`).
     """
     folder = Path(path)
     run = read_json(folder / "run.json", "a training run")
@@ -255,7 +189,24 @@ def load_sae(path: str | Path, *, device: Any = None) -> LoadedSAE:
     config = sae_config_of(run)
     threshold = run["results"].get("threshold")
     with jax.default_device(device):
-        return LoadedSAE(folder, latest_sae(folder, config).for_inference(threshold), config, run)
+        sae = latest_sae(folder, config).for_inference(threshold)
+        loaded = LoadedSAE(folder, sae, config, run)
+        if check is not None:
+            from saejax.gate import check_fvu  # which needs this module's neighbours
+
+            check_fvu(loaded, check)
+        return loaded
+
+
+def save_published(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write the parameters of an SAE that was trained elsewhere as a run's only checkpoint.
+
+    Args:
+        folder: of the run; has no checkpoints yet.
+        arrays: by the names of the SAE's own variables.
+    """
+    with _by_itself():
+        ocp.save_checkpointables(_step_folder(folder, 0), {"sae": dict(arrays)})
 
 
 def sae_config_of(run: Mapping[str, Any]) -> SAEConfig:

@@ -22,7 +22,8 @@ from extract.errors import UserError
 from saejax.calibrate import BLOCK_ROWS, padded
 from saejax.data import RowStore
 from saejax.losses import fvu
-from saejax.model import DENSE_ABOVE, SAE, TopKInference, unit_rows
+from saejax.model import DENSE_ABOVE, SAE, TopKInference
+from saejax.rows import unit_rows
 
 COSINE_SAMPLE = 2048
 """Latents whose decoder rows are compared with all others, evenly spread over the dictionary."""
@@ -38,7 +39,8 @@ class Evaluation:
     fvu: float
     """Σ‖x − x̂‖² / Σ‖x − mean(x)‖², with the mean of these activations."""
     normalized_mse: float
-    """Squared error per element, over the variance measured before training."""
+    """Squared error per element, over the variance measured before training; of an imported SAE,
+    in the units that it works in."""
     l0: float
     """Latents above zero per residue."""
     frac_dead: float
@@ -133,6 +135,9 @@ def _block_sums(
         y_hat_BD = z_BF @ sae.W_dec[...] + sae.b_dec[...][None]
         count_F, maximum_F = (z_BF > 0).sum(axis=0), z_BF.max(axis=0)
         active_B = (z_BF > 0).sum(axis=1)
+    if sae.config.token_zscore is not None:  # each residue has units of its own: compare raw ones
+        y_BD = jnp.where(valid_B[:, None], block, 0.0)
+        y_hat_BD = sae.denormalize(y_hat_BD, block)
     error_BD = jnp.where(valid_B[:, None], y_BD - y_hat_BD, 0.0)
     is_type_BT = valid_B[:, None] & (jnp.asarray(types)[:, None] == jnp.arange(N_TYPES)[None])
     of_type_TB = is_type_BT.T.astype(y_BD.dtype)

@@ -17,6 +17,7 @@ from extract.command_line import parse
 from extract.errors import UserError, run_cli
 from extract.files import read_json
 from saejax.config import TrainConfig
+from saejax.imported_facts import imported_facts
 from saejax.plots import curve, short
 from saejax.presets import PRESETS
 from saejax.run_record import settings_of
@@ -90,7 +91,8 @@ class RunInfo:
         """In words."""
         of = f" of {self.n_steps:,}" if self.n_steps else ""
         if self.record["state"] == "complete":
-            return f"complete, {self.last_step:,} steps"
+            steps = "" if "imported" in self.record else f", {self.last_step:,} steps"
+            return f"complete{steps}"
         saved = (
             f"saved after step {self.checkpoints[-1]:,}"
             if self.checkpoints
@@ -200,6 +202,8 @@ def show_run(info: RunInfo, width: int) -> list[str]:
 
 
 def _facts(info: RunInfo) -> dict[str, str]:
+    if "imported" in info.record:
+        return imported_facts(info.folder, info.record)
     record, config, sae = info.record, info.record["config"], info.record["sae"]
     store = record["store"]
     parent, source = store["parent"], store["source"]

@@ -145,6 +145,8 @@ class LatentsConfig:
     memory_gb: float = 1.0
     """How much the sorting by latent may hold, in 10⁹ bytes. The pairs, 8 bytes each, are read
     once for every part that fits."""
+    check: bool = True
+    """First reconstruct a few thousand residues, and stop if FVU is far from the run's own."""
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -178,12 +180,15 @@ def require_distinct(stores: Sequence[ActivationStore]) -> None:
 def main() -> None:
     """Parse the flags and write the store."""
     from saejax.checkpoint import load_sae
+    from saejax.gate import check_stores
     from saejax.latent_store import LatentStore  # which needs this module
 
     config = parse(LatentsConfig, prog="python -m saejax.latents")
     loaded = load_sae(config.run)
     stores = [ActivationStore.open(path) for path in config.activations]
     require_distinct(stores)
+    if config.check:
+        check_stores(loaded, stores)
     latents = LatentStore.build(loaded, stores, config.folder, memory_gb=config.memory_gb)
     size = sum(latents.manifest["bytes"].values())
     log.info(

@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from saejax.axes import Axes
-from saejax.recipes import RECIPES
+from saejax.rows import token_statistics, unit_rows
 from saejax.sae_config import SAEConfig
 from saejax.sparse import SparseLatents, pre_activations, sparse_decode, top_k_encode
 
@@ -77,6 +77,9 @@ class SAE(nnx.Module):
 
     ``pre_activations``, ``encode``, ``decode`` and the call take and give *raw* activations, as
     extraction stored them. The ``_normalized`` methods work on x, for training.
+
+    With ``config.token_zscore`` (imported SAEs alone) every residue is standardised over its own
+    dimensions before mean and scale, and what is decoded gets its μ and σ back.
 
     A subclass is one architecture: it says how latents come from pre-activations, and what the loss
     is. With ``config.d_out`` it is a transcoder: x̂ is of other activations than x, and b_dec isn't
@@ -148,8 +151,12 @@ class SAE(nnx.Module):
         return jnp.zeros(self.config.d_model)
 
     def normalize(self, activations: Activations) -> Array:
-        """x = scale · (activation − mean)."""
-        return (jnp.asarray(activations) - self.mean[...][None]) * self.scale[...]
+        """x = scale · (activation − mean); of the z-scored activation with ``token_zscore``."""
+        activations = jnp.asarray(activations)
+        if self.config.token_zscore is not None:
+            mean_B1, std_B1 = token_statistics(activations)
+            activations = (activations - mean_B1) / (std_B1 + self.config.token_zscore[0])
+        return (activations - self.mean[...][None]) * self.scale[...]
 
     def normalize_output(self, activations: Activations) -> Array:
         """The same of the activations that are reconstructed."""
@@ -157,11 +164,24 @@ class SAE(nnx.Module):
             return self.normalize(activations)
         return (jnp.asarray(activations) - self.mean_out[...][None]) * self.scale_out[...]
 
-    def denormalize(self, x_hat_BD: Float[Array, "batch d_out"]) -> Array:
-        """activation = x̂ / scale + mean, of what is reconstructed."""
-        if self.config.d_out is None:
-            return x_hat_BD / self.scale[...] + self.mean[...][None]
-        return x_hat_BD / self.scale_out[...] + self.mean_out[...][None]
+    def denormalize(
+        self, x_hat_BD: Float[Array, "batch d_out"], activations: Activations | None = None
+    ) -> Array:
+        """activation = x̂ / scale + mean, of what is reconstructed.
+
+        Args:
+            x_hat_BD: normalised.
+            activations: what was encoded, raw; with ``token_zscore`` its μ and σ are needed.
+        """
+        if self.config.d_out is not None:
+            return x_hat_BD / self.scale_out[...] + self.mean_out[...][None]
+        x_hat_BD = x_hat_BD / self.scale[...] + self.mean[...][None]
+        if self.config.token_zscore is None:
+            return x_hat_BD
+        if activations is None:
+            raise ValueError("an SAE with token_zscore decodes only beside the raw activations")
+        mean_B1, std_B1 = token_statistics(jnp.asarray(activations))
+        return x_hat_BD * (std_B1 + self.config.token_zscore[1]) + mean_B1
 
     def pre_activations(self, activations: Activations) -> Float[Array, "batch d_sae"]:
         """(x − b_dec) W_enc + b_enc, before selection."""
@@ -199,9 +219,11 @@ class SAE(nnx.Module):
         """z as a dense array."""
         raise NotImplementedError
 
-    def decode(self, latents: SparseLatents) -> Float[Array, "batch d_out"]:
-        """Raw activations reconstructed from latents."""
-        return self.denormalize(self.decode_normalized(latents))
+    def decode(
+        self, latents: SparseLatents, activations: Activations | None = None
+    ) -> Float[Array, "batch d_out"]:
+        """Raw activations reconstructed from latents; see :meth:`denormalize`."""
+        return self.denormalize(self.decode_normalized(latents), activations)
 
     def decode_normalized(self, latents: SparseLatents) -> Float[Array, "batch d_out"]:
         """x̂ = z W_dec + b_dec."""
@@ -210,7 +232,7 @@ class SAE(nnx.Module):
 
     def __call__(self, activations: Activations) -> Float[Array, "batch d_out"]:
         """Reconstruction of raw activations."""
-        return self.decode(self.encode(activations))
+        return self.decode(self.encode(activations), activations)
 
 
 class TopKInference(SAE):
@@ -275,21 +297,3 @@ class ThresholdSAE(SAE):
         """z as a dense array."""
         h_BF = self.pre_activations_normalized(x_BD)
         return jnp.where(h_BF > self.threshold[...][None], h_BF, 0.0)
-
-
-def unit_rows(W_FD: Float[Array, "rows d"]) -> Float[Array, "rows d"]:
-    """Every row scaled to unit norm; a zero row stays zero."""
-    norms = jnp.linalg.norm(W_FD, axis=1, keepdims=True)
-    return W_FD / jnp.maximum(norms, jnp.finfo(W_FD.dtype).tiny)
-
-
-def orthogonal_to_rows(
-    grad_FD: Float[Array, "rows d"], W_FD: Float[Array, "rows d"]
-) -> Float[Array, "rows d"]:
-    """Remove from each gradient row its part along the unit-norm decoder row."""
-    return grad_FD - (grad_FD * W_FD).sum(axis=1, keepdims=True) * W_FD
-
-
-def unit_norm_decoder(config: SAEConfig) -> bool:
-    """Whether training keeps the decoder's rows at unit norm."""
-    return RECIPES[config.architecture].unit_norm_decoder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from saejax.sae_config import Architecture
+from saejax.sae_config import Architecture, SAEConfig
 
 
 class ArchitectureRecipe(NamedTuple):
@@ -47,3 +47,9 @@ RECIPES: dict[Architecture, ArchitectureRecipe] = {
     # rising over the first 5 % of the run.
     "relu": ArchitectureRecipe(5e-5, False, 0.9, 0.999, 1e-8, False, 5.0, 0.05),
 }
+
+
+def unit_norm_decoder(config: SAEConfig) -> bool:
+    """Whether training keeps the decoder's rows at unit norm."""
+    assert config.architecture != "threshold", "it is not trained"
+    return RECIPES[config.architecture].unit_norm_decoder

@@ -55,7 +55,7 @@ def finish(config: TrainConfig, record: dict[str, Any], data: Data) -> dict[str,
     out = config.out
     sae = latest_sae(out, config.sae(data.d_model, data.d_out))
     result, extra = evaluate_training(sae, config, data)
-    _write_latent_stats(out / "latent_stats.parquet", result)
+    write_latent_stats(out / "latent_stats.parquet", result)
     results = result.summary() | extra
     write_json_atomically(out / "run.json", record | {"state": "complete", "results": results})
     log.info("%s: held-out FVU %.4f, L0 %.1f, dead %.2f %%, on %d residues", out,
@@ -63,7 +63,8 @@ def finish(config: TrainConfig, record: dict[str, Any], data: Data) -> dict[str,
     return results
 
 
-def _write_latent_stats(path: Path, result: Evaluation) -> None:
+def write_latent_stats(path: Path, result: Evaluation) -> None:
+    """``latent_stats.parquet``: how often each latent fires, and its largest value."""
     columns = {
         "latent": np.arange(len(result.frequency), dtype=np.int32),
         "frequency": result.frequency,

@@ -10,6 +10,9 @@ from extract.errors import UserError
 
 Architecture = Literal["topk", "batchtopk", "matryoshka", "jumprelu", "gated", "relu"]
 EncodeDtype = Literal["float32", "bfloat16"]
+Form = Architecture | Literal["threshold"]
+"""What an SAE can be: "threshold" is one that others trained and that is used as it is."""
+FORMS: tuple[Form, ...] = (*get_args(Architecture), "threshold")
 
 WITH_K: tuple[Architecture, ...] = ("topk", "batchtopk", "matryoshka")
 """Architectures that are told how many latents are active."""
@@ -29,7 +32,7 @@ class SAEConfig:
     """Latents active per residue (topk), or on average (batchtopk, matryoshka)."""
     k_aux: int
     """Dead latents that reconstruct the residual in AuxK."""
-    architecture: Architecture = "topk"
+    architecture: Form = "topk"
     """How latents are selected."""
     d_out: int | None = None
     """Dimensions of the activations that a transcoder predicts; None for an autoencoder."""
@@ -45,13 +48,14 @@ class SAEConfig:
     """Largest k in training, when it changes on the way; None: ``k``."""
     encode_dtype: EncodeDtype = "float32"
     """Number format of the encoder's matrix product in training."""
+    token_zscore: tuple[float, float] | None = None
+    """(ε, ε′) of an imported SAE that first standardises every residue over its own dimensions,
+    n = (activation − μ) / (σ + ε) with the unbiased σ, and ends with n̂ (σ + ε′) + μ."""
 
     def __post_init__(self) -> None:
         """Check the sizes against each other."""
-        if self.architecture not in get_args(Architecture):
-            raise UserError(
-                f"architecture {self.architecture!r} is none of {', '.join(get_args(Architecture))}"
-            )
+        if self.architecture not in FORMS:
+            raise UserError(f"architecture {self.architecture!r} is none of {', '.join(FORMS)}")
         for name in ("d_model", "d_sae", "k", "k_aux"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} ({getattr(self, name)}) must be at least 1")

@@ -14,14 +14,9 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
 from saejax.axes import NOWHERE, Axes
-from saejax.model import (
-    DENSE_ABOVE,
-    LossParts,
-    Now,
-    orthogonal_to_rows,
-    unit_norm_decoder,
-    unit_rows,
-)
+from saejax.model import DENSE_ABOVE, LossParts, Now
+from saejax.recipes import unit_norm_decoder
+from saejax.rows import orthogonal_to_rows, unit_rows
 from saejax.state import Params, StepMetrics, Training, TrainState
 
 DATA, LATENT, SWEEP = "data", "latent", "sweep"

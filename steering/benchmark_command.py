@@ -11,7 +11,7 @@ import numpy as np
 
 from extract.errors import UserError
 from extract.files import open_text, without_nan, write_csv, write_json_atomically
-from steering.commands import describe, load
+from steering.commands import check_reconstruction, describe, load
 from steering.config_many import BenchmarkConfig, read_proteins
 from steering.results import FORMAT_VERSION, RECORD, begin_result, require_result_folder
 
@@ -42,6 +42,7 @@ def run_benchmark(config: BenchmarkConfig) -> None:
             )
     model, sae = load(config, loaded)
     proteins = read_proteins(config, model.max_residues)
+    check_reconstruction(config, loaded, model, [p.sequence for p in proteins])
     results = []
     for target in targets:
         others = sorted({t.latent for t in targets} - {target.latent})

@@ -5,8 +5,9 @@ explain stays. The bias and the mean cancel in that difference::
 
     decode(z′) − decode(z) = Σ_j (z′_j − z_j) · W_dec[j] / scale
 
-It is computed in this form, over the edited latents alone, which is exactly zero where nothing
-changes. With the error term dropped, the edited residues get decode(z′) alone.
+(times the residue's σ where an imported SAE has divided that out: ``TorchSAE.unit``). It is
+computed in this form, over the edited latents alone, which is exactly zero where nothing changes.
+With the error term dropped, the edited residues get decode(z′) alone.
 
 For a TopK SAE z are the top k. A latent that is edited and was not among them joins them: no other
 latent is pushed out, so z′ may have more than k.
@@ -90,26 +91,30 @@ def change_of(
         else:
             new = edit.apply(after_RC[:, column])
             after_RC[:, column] = torch.where(at, new, after_RC[:, column])
-    delta_RD = decoded_change(sae, after_RC - before_RC, names) + extra_RD
+    delta_RD = decoded_change(sae, after_RC - before_RC, names, x_RD) + extra_RD
     if error_term == "drop":
-        x_hat_RD = sae.decode(latents)
+        x_hat_RD = sae.decode(latents, x_RD)
         delta_RD = torch.where(edited_R[:, None], x_hat_RD + delta_RD - x_RD.float(), 0.0)
     return Change(delta_RD, edited_R, before_RC, after_RC)
 
 
 def decoded_change(
-    sae: TorchSAE, dz_RC: Float[Tensor, "rows latents"], latents: Sequence[int]
+    sae: TorchSAE,
+    dz_RC: Float[Tensor, "rows latents"],
+    latents: Sequence[int],
+    x_RD: Float[Tensor, "rows d_model"],
 ) -> Float[Tensor, "rows d_model"]:
     """Σ_c dz[·, c] · W_dec[latents[c]] / scale: decode(z′) − decode(z), in raw units."""
     delta_RD = dz_RC.new_zeros((len(dz_RC), sae.d_model))
+    unit_R1 = sae.unit(x_RD)
     for column, latent in enumerate(latents):
-        delta_RD += dz_RC[:, column, None] * (sae.W_dec[latent] / sae.scale)
+        delta_RD += dz_RC[:, column, None] * (sae.W_dec[latent] * unit_R1)
     return delta_RD
 
 
 def _of_stream(sae: TorchSAE, edit: Edit, x_RD: Tensor) -> Float[Tensor, "rows d_model"]:
     row_D = sae.W_dec[edit.latent]
     if edit.operation == "direction":
-        return (edit.strength * row_D / sae.scale).expand(len(x_RD), -1)
+        return edit.strength * row_D * sae.unit(x_RD)
     unit_D = row_D / torch.linalg.vector_norm(row_D)
-    return -((x_RD.float() - sae.mean) @ unit_D)[:, None] * unit_D
+    return -((x_RD.float() - sae.activation_mean) @ unit_D)[:, None] * unit_D

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from extract.errors import UserError
@@ -31,6 +32,41 @@ def load(config: SteerConfig, loaded: LoadedSAE) -> tuple[ProteinLM, TorchSAE]:
     return model, sae
 
 
+FEWEST_TO_CHECK = 16
+"""With fewer residues than this FVU says nothing."""
+MANY_PROTEINS = 16
+"""Fewer proteins than this may be alike, or of low complexity."""
+
+
+def check_reconstruction(
+    config: SteerConfig, loaded: LoadedSAE, model: ProteinLM, sequences: Sequence[str]
+) -> None:
+    """Refuse a parent whose activations on these proteins the SAE does not reconstruct.
+
+    Raises:
+        UserError: FVU is far from the run's own (:func:`saejax.gate.check_fvu`).
+    """
+    import numpy as np
+    import torch
+
+    from saejax.gate import CHECK_RESIDUES, check_fvu
+
+    if not config.check or loaded.run.get("results", {}).get("fvu") is None:
+        return
+    blocks, n = [], 0
+    with torch.inference_mode():
+        for sequence in sequences:
+            tokens = model.tokenize([sequence])
+            x = model.residual(tokens, loaded.site)[tokens.residue_rows()]
+            blocks.append(x.float().cpu().numpy())
+            n += len(x)
+            if n >= CHECK_RESIDUES:
+                break
+    if n >= FEWEST_TO_CHECK:
+        alike = len(blocks) < MANY_PROTEINS
+        check_fvu(loaded, np.concatenate(blocks)[:CHECK_RESIDUES], alike=alike)
+
+
 def run_edit(config: EditConfig) -> None:
     """Edit one protein: print, write."""
     protein = read_protein(config)
@@ -53,6 +89,7 @@ def run_edit(config: EditConfig) -> None:
             f"{protein.id}: {len(protein.sequence)} residues, the limit is {model.max_residues} "
             f"({model.name}); give a part of it"
         )
+    check_reconstruction(config, loaded, model, [protein.sequence])
     effect = sequence_effect(model, sae, protein.sequence, edits, masked=masked,
                              error_term=config.error_term)  # fmt: skip
     record = provenance(config, loaded, model, list(dict.fromkeys(e.latent for e in edits)))
@@ -115,6 +152,7 @@ def run_sweep(config: SweepConfig) -> None:
                                    seed=config.seed).tolist()  # fmt: skip
     model, sae = load(config, loaded)
     proteins = read_proteins(config, model.max_residues)
+    check_reconstruction(config, loaded, model, [p.sequence for p in proteins])
     fraction = config.mask_fraction if config.where == "masked" else None
     batches = scored_batches(model, [p.sequence for p in proteins], mask_fraction=fraction,
                              seed=config.seed, batch_residues=config.batch_residues)  # fmt: skip

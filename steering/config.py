@@ -48,6 +48,9 @@ class SteerConfig:
     """Torch device; by default the first GPU, else the CPU."""
     model: Optional[str] = None
     """Only for a parent of your own: its package.module:function, to allow that code to run."""
+    check: bool = True
+    """First reconstruct some of the proteins' residues, at most a few thousand, and stop if FVU is
+    far from the run's own."""
 
     def __post_init__(self) -> None:
         """Check the numbers."""

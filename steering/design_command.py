@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from extract.errors import UserError
-from steering.commands import describe, load
+from steering.commands import check_reconstruction, describe, load
 from steering.config import DesignConfig, read_protein
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def run_design(config: DesignConfig) -> None:
     edits = [request.resolve(loaded) for request in requests]
     probes = [ConceptProbe.load(path) for path in config.probe]
     model, sae = load(config, loaded)
+    check_reconstruction(config, loaded, model, [protein.sequence])
     arms = [
         judged_arm(config, model, sae, protein.sequence, arm, latents_of(edits), probes)
         for arm in arms_of(config, loaded, sae, edits)

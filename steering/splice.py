@@ -118,14 +118,14 @@ def _measure(model: ProteinLM, sae: TorchSAE, batch: ScoredBatch) -> _Measured:
     stand_ins = {
         "sae": sae(x_RD),
         "zero": torch.zeros_like(x_RD),
-        "mean": sae.mean.expand_as(x_RD),
+        "mean": sae.activation_mean.expand_as(x_RD),
     }
     base = _log_p(passes.base_logits, batch.rows)
     scores = [_scores(base, base, batch.targets, "original")]
     for name in STAND_INS:
         log_p = _log_p(passes.spliced(stand_ins[name]), batch.rows)
         scores.append(_scores(base, log_p, batch.targets, name))
-    centred = (x_RD - sae.mean).double()
+    centred = (x_RD - sae.activation_mean).double()
     return _Measured(
         np.stack(scores),
         float((x_RD - stand_ins["sae"]).double().square().sum()),

@@ -45,8 +45,12 @@ class TorchSAE(nn.Module):
         x̂  = z W_dec + b_dec
         reconstruction = x̂ / scale + mean
 
+    An imported SAE may standardise every residue over its own dimensions first
+    (``SAEConfig.token_zscore``); mean and scale are then those of the standardised activations.
+
     Raw activations in and out. Latents z live in the normalised space: changing z_j by δ changes
-    the decoded raw activation by δ · W_dec[j] / scale. All arrays are buffers; no gradients.
+    the decoded raw activation by δ · W_dec[j] · :meth:`unit`, which is 1 / scale, times the
+    residue's own σ where that was divided out. All arrays are buffers; no gradients.
     """
 
     W_enc: Tensor
@@ -56,6 +60,8 @@ class TorchSAE(nn.Module):
     mean: Tensor
     scale: Tensor
     threshold: Tensor | None
+    activation_mean: Tensor
+    """Mean of the raw activations: ``mean`` of our own runs; what an import was checked on."""
 
     def __init__(
         self,
@@ -64,6 +70,7 @@ class TorchSAE(nn.Module):
         manifest: Mapping[str, Any],
         *,
         name: str,
+        token_zscore: tuple[float, float] | None = None,
     ) -> None:
         """Copy the arrays of ``LoadedSAE.arrays()``.
 
@@ -72,8 +79,9 @@ class TorchSAE(nn.Module):
                 ``b_dec``, ``mean [d_model]``, ``scale []``; ``threshold [d_sae]`` where
                 latents fire above a threshold.
             k: latents active per residue, where there is no threshold.
-            manifest: the store's manifest: ``parent``, ``site`` and ``d_model`` are kept.
+            manifest: the store's manifest: ``parent``, ``site``, ``d_model`` and ``mean`` are kept.
             name: what to call this SAE in messages, such as the run folder.
+            token_zscore: as in ``SAEConfig``.
         """
         super().__init__()
         for key in ARRAYS:
@@ -82,7 +90,10 @@ class TorchSAE(nn.Module):
         threshold = arrays.get("threshold")
         given = None if threshold is None else torch.tensor(threshold, dtype=torch.float32)
         self.register_buffer("threshold", given)
+        mean = torch.tensor(manifest.get("mean", arrays["mean"]), dtype=torch.float32)
+        self.register_buffer("activation_mean", mean)
         self.k = k
+        self.token_zscore = token_zscore
         self.name = name
         self.manifest = {key: manifest[key] for key in ("parent", "site", "d_model")}
         self.d_sae, self.d_model = self.W_dec.shape
@@ -105,7 +116,8 @@ class TorchSAE(nn.Module):
                 f"run {run.folder} is a transcoder, which predicts another site than it reads; "
                 "steering needs an autoencoder"
             )
-        sae = cls(run.arrays(), run.config.k, run.store_manifest, name=f"run {run.folder}")
+        sae = cls(run.arrays(), run.config.k, run.store_manifest, name=f"run {run.folder}",
+                  token_zscore=run.config.token_zscore)  # fmt: skip
         return sae.to(device) if device is not None else sae
 
     @property
@@ -135,7 +147,11 @@ class TorchSAE(nn.Module):
         self, activations: Float[Tensor, "*batch d_model"]
     ) -> Float[Tensor, "*batch d_sae"]:
         """(x − b_dec) W_enc + b_enc, before selection."""
-        x = (activations.float() - self.mean) * self.scale
+        x = activations.float()
+        if self.token_zscore is not None:
+            mean, std = _token_statistics(x)
+            x = (x - mean) / (std + self.token_zscore[0])
+        x = (x - self.mean) * self.scale
         return (x - self.b_dec) @ self.W_enc + self.b_enc
 
     @torch.no_grad()
@@ -163,24 +179,52 @@ class TorchSAE(nn.Module):
         return empty.scatter(-1, indices, values)
 
     @torch.no_grad()
-    def decode(self, latents: TorchLatents) -> Float[Tensor, "*batch d_model"]:
-        """Raw activations reconstructed from sparse latents; gathers k decoder rows per residue."""
+    def decode(
+        self, latents: TorchLatents, activations: Float[Tensor, "*batch d_model"] | None = None
+    ) -> Float[Tensor, "*batch d_model"]:
+        """Raw activations reconstructed from sparse latents; gathers k decoder rows per residue.
+
+        Args:
+            latents: of some residues.
+            activations: what was encoded, raw; needed with ``token_zscore``.
+        """
         values, indices = (t.reshape(-1, t.shape[-1]) for t in latents)
         x_hat = F.embedding_bag(indices, self.W_dec, per_sample_weights=values, mode="sum")
-        return self._denormalize(x_hat.reshape(*latents.values.shape[:-1], self.d_model))
+        x_hat = x_hat.reshape(*latents.values.shape[:-1], self.d_model)
+        return self._denormalize(x_hat, activations)
 
     @torch.no_grad()
     def decode_dense(
-        self, latents: Float[Tensor, "*batch d_sae"]
+        self,
+        latents: Float[Tensor, "*batch d_sae"],
+        activations: Float[Tensor, "*batch d_model"] | None = None,
     ) -> Float[Tensor, "*batch d_model"]:
-        """Raw activations reconstructed from dense latents."""
-        return self._denormalize(latents @ self.W_dec)
+        """Raw activations reconstructed from dense latents; see :meth:`decode`."""
+        return self._denormalize(latents @ self.W_dec, activations)
 
     def forward(
         self, activations: Float[Tensor, "*batch d_model"]
     ) -> Float[Tensor, "*batch d_model"]:
         """Reconstruction of raw activations."""
-        return self.decode(self.encode(activations))
+        return self.decode(self.encode(activations), activations)
 
-    def _denormalize(self, z_W_dec: Tensor) -> Tensor:
-        return (z_W_dec + self.b_dec) / self.scale + self.mean
+    def unit(self, activations: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch 1"]:
+        """What a latent's decoder row is multiplied with, beside its value, at each residue."""
+        one = activations.new_ones((*activations.shape[:-1], 1), dtype=torch.float32) / self.scale
+        if self.token_zscore is None:
+            return one
+        return one * (_token_statistics(activations.float())[1] + self.token_zscore[1])
+
+    def _denormalize(self, z_W_dec: Tensor, activations: Tensor | None) -> Tensor:
+        x_hat = (z_W_dec + self.b_dec) / self.scale + self.mean
+        if self.token_zscore is None:
+            return x_hat
+        if activations is None:
+            raise ValueError("an SAE with token_zscore decodes only beside the raw activations")
+        mean, std = _token_statistics(activations.float())
+        return x_hat * (std + self.token_zscore[1]) + mean
+
+
+def _token_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and unbiased standard deviation of every residue over its own dimensions."""
+    return x.mean(-1, keepdim=True), x.std(-1, keepdim=True)

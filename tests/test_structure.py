@@ -16,7 +16,8 @@ def loaded_after(statement):
 
 
 @pytest.mark.parametrize(
-    "module", ["saejax.train", "saejax.latents", "saejax.evaluate_store", "extract.store"]
+    "module",
+    ["saejax.train", "saejax.latents", "saejax.evaluate_store", "saejax.convert", "extract.store"],
 )
 def test_training_never_loads_torch(module):
     assert "torch" not in loaded_after(f"import {module}")
@@ -48,3 +49,13 @@ def test_imports_inside_probes_point_one_way(package, allowed):
     for path in (Path(__file__).parents[1] / "probes" / package).glob("*.py"):
         found = set(re.findall(r"(?:from|import) probes\.(\w+)", path.read_text()))
         assert found <= {package, *allowed}, path.name
+
+
+def test_only_streams_and_pt_files_mention_torch_in_saejax():
+    root = Path(__file__).parents[1] / "saejax"
+    found = {
+        str(path.relative_to(root))
+        for path in root.rglob("*.py")
+        if re.search(r"^\s*(from|import) torch\b", path.read_text(), re.MULTILINE)
+    }
+    assert found == {"streamed.py", "interop/torch_files.py"}

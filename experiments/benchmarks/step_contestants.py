@@ -274,7 +274,7 @@ def parts(setting: Setting) -> dict[str, float]:
     import optax
 
     from saejax import kernels
-    from saejax.model import orthogonal_to_rows, unit_rows
+    from saejax.rows import orthogonal_to_rows, unit_rows
 
     training, state, _ = saejax_step(setting, "float32")
     params = state.params

@@ -5,17 +5,19 @@ from saejax.architectures.gated import GatedSAE
 from saejax.architectures.jumprelu import JumpReLUSAE
 from saejax.architectures.matryoshka import MatryoshkaSAE
 from saejax.architectures.relu import ReLUSAE
+from saejax.architectures.threshold import PublishedThresholdSAE
 from saejax.architectures.topk import TopKSAE
 from saejax.model import SAE
-from saejax.sae_config import Architecture
+from saejax.sae_config import Form
 
-ARCHITECTURES: dict[Architecture, type[SAE]] = {
+ARCHITECTURES: dict[Form, type[SAE]] = {
     "topk": TopKSAE,
     "batchtopk": BatchTopKSAE,
     "matryoshka": MatryoshkaSAE,
     "jumprelu": JumpReLUSAE,
     "gated": GatedSAE,
     "relu": ReLUSAE,
+    "threshold": PublishedThresholdSAE,
 }
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "GatedSAE",
     "JumpReLUSAE",
     "MatryoshkaSAE",
+    "PublishedThresholdSAE",
     "ReLUSAE",
     "TopKSAE",
 ]

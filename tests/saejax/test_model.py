@@ -7,7 +7,8 @@ from flax import nnx
 from extract.errors import UserError
 from saejax.architectures import TopKSAE
 from saejax.config import SAEConfig, TrainConfig
-from saejax.model import Constants, orthogonal_to_rows, unit_rows
+from saejax.model import Constants
+from saejax.rows import orthogonal_to_rows, unit_rows
 
 
 def make_sae(d=6, f=20, k=3, scale=2.0):

@@ -139,7 +139,9 @@ def test_decoded_change_by_hand(tiny: ESM2, make_sae) -> None:
     sae = make_sae(tiny, "block1")
     dz = torch.tensor([[2.0, 0.0], [0.0, -1.0]])
     expected = torch.stack([2 * sae.W_dec[5] / 1.7, -sae.W_dec[6] / 1.7])
-    torch.testing.assert_close(decoded_change(sae, dz, [5, 6]), expected)
+    torch.testing.assert_close(
+        decoded_change(sae, dz, [5, 6], torch.zeros(len(dz), sae.d_model)), expected
+    )
 
 
 def test_nested_contexts_apply_in_turn(tiny: ESM2, make_sae) -> None:

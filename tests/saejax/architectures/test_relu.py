@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from saejax.model import Constants, unit_norm_decoder
+from saejax.model import Constants
+from saejax.recipes import unit_norm_decoder
 from tests.saejax.architectures import equations
 from tests.saejax.architectures.problems import (
     D,

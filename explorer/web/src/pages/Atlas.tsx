@@ -60,7 +60,7 @@ function View({ id, sae, columns }: { id: string; sae: SAE | undefined; columns:
   return (
     <div className="stack">
       <AtlasHead id={id} sae={sae} />
-      <Panel className="filters" title={<>{plural(chosen.length, "latent")} <small>of {count(columns.label.length)}</small></>} side={
+      <Panel className="latentfilters" title={<>{plural(chosen.length, "latent")} <small>of {count(columns.label.length)}</small></>} side={
         <>
           {filtered && <button type="button" className="button small" onClick={() => set(CLEAR)}><Icon name="close" size={11} /> Clear filters</button>}
           <button type="button" className="button small" onClick={() => save(id, columns, chosen)}><Icon name="download" size={13} /> CSV of these</button>
