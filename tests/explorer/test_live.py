@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -53,7 +54,7 @@ def library(live_folder):
     return run, model, TorchSAE.from_run(run)
 
 
-def post(client, path, status=200, **body):
+def post(client: httpx.Client, path: str, status: int = 200, **body: Any) -> dict[str, Any]:
     answer = client.post(path, json=body)
     assert answer.status_code == status, answer.text[:500]
     return answer.json()
@@ -189,7 +190,7 @@ def run_code(code: str, name: str):
 
 def test_pasted_code_gives_the_same_numbers(client):
     """All but the labels', whose numbers have a test of their own."""
-    body = {"sae": "block1", "sequence": SEQUENCE}
+    body: dict[str, Any] = {"sae": "block1", "sequence": SEQUENCE}
     encoded = post(client, "encode", **body)
     table = run_code(encoded["python"], "latents").numpy()
     for (latent, position), value in dense_of(encoded).items():

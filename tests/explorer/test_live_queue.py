@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import time
+from typing import cast
 
 import httpx
 import pytest
 
 from explorer.live.dispatch import Dispatcher, Full, Unavailable
 from explorer.live.half import LIMITS, LiveHalf
+from explorer.live.process import WorkerProcess
 from explorer.live.settings import WorkerSettings
 from explorer.server.app import create_app
 from explorer.server.errors import Unprocessable
@@ -56,7 +58,7 @@ async def settle():
 
 async def started(**limits):
     process = ByHand()
-    dispatcher = Dispatcher(process, LIMITS.model_copy(update=limits))
+    dispatcher = Dispatcher(cast(WorkerProcess, process), LIMITS.model_copy(update=limits))
     await dispatcher.start()
     process.receive(("ready", 0, None))
     await settle()
