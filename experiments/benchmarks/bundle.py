@@ -138,6 +138,7 @@ def build(point: Point, folder: Path, memory_gb: float) -> dict[str, Any]:
     files = [p for p in (folder / "bundle").rglob("*") if p.is_file()]
     return {
         "d_sae": point.d_sae, "n_proteins": point.n_proteins, "n_residues": latents.n_rows,
+        "n_living": int((latents.n_fires > 0).sum()),
         "n_entries": latents.n_entries, "n_tracked": order.n_tracked, "seconds": total,
         "steps": {name: round(value, 2) for name, value in seconds.items()},
         "bytes": sum(p.stat().st_size for p in files), "peak_bytes": peak_bytes(),
@@ -152,7 +153,8 @@ def measure(point: Point, config: BundleConfig) -> dict[str, Any]:
     """One size in a process of its own; or why not."""
     size = {"d_sae": point.d_sae, "n_proteins": point.n_proteins}
     entries = point.n_proteins * point.mean_length * point.k
-    wanted, free = DISK_BYTES_PER_ENTRY * entries + 10_000 * point.d_sae, shutil.disk_usage(".").free
+    wanted = DISK_BYTES_PER_ENTRY * entries + 10_000 * point.d_sae
+    free = shutil.disk_usage(".").free
     if wanted > free:
         return size | {"left_out": f"{wanted / 1e9:.0f} GB of disk, {free / 1e9:.0f} GB free"}
     shutil.rmtree(config.work, ignore_errors=True)
@@ -174,15 +176,16 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: a row for each size, seconds by step."""
     names = list(dict.fromkeys(STEPS.values()))
     lines = [
-        f"| Latents | Proteins | Residues | {' | '.join(names)} | all, s | residues/s | peak GB "
+        f"| Latents | that fire | Proteins | Residues | {' | '.join(names)} | all, s | residues/s | peak GB "
         "| bundle GB |",
-        "|" + "---:|" * (len(names) + 7),
+        "|" + "---:|" * (len(names) + 8),
     ]
     for row in sorted(rows, key=lambda r: (r["n_proteins"] != 5000, r["n_proteins"], r["d_sae"])):
-        start = f"| {row['d_sae']:,} | {row['n_proteins']:,} |"
         if "left_out" in row:
-            lines.append(f"{start} not run: {row['left_out']} |")
+            size = f"| {row['d_sae']:,} | | {row['n_proteins']:,} |"
+            lines.append(f"{size} not run: {row['left_out']} |")
             continue
+        start = f"| {row['d_sae']:,} | {row['n_living']:,} | {row['n_proteins']:,} |"
         steps = " | ".join(f"{row['steps'].get(name, 0):.1f}" for name in names)
         lines.append(
             f"{start} {row['n_residues']:,} | {steps} | {row['seconds']:.0f} "
@@ -207,8 +210,8 @@ def run(config: BundleConfig) -> None:
             "rows": list(rows.values()),
         }  # fmt: skip
         write_json_atomically(path, result)
-        text = table(result["rows"])
-        write_atomically(config.out / "bundle.md", lambda f: f.write(text.encode()))
+        text = table(result["rows"]).encode()
+        write_atomically(config.out / "bundle.md", lambda f, text=text: f.write(text))
     print(table(list(rows.values())))
 
 

@@ -91,7 +91,8 @@ def _drawn(
 def sorted_codes(point: Point, folder: Path, memory_gb: float) -> LatentStore:
     """The other half, by latent, as a build makes it that is given no latents."""
     n_rows = int(point.lengths().sum())
-    rows, columns = (ShardLog(folder / "building" / f"{name}.jsonl") for name in ("rows", "columns"))
+    begun = folder / "building"
+    rows, columns = (ShardLog(begun / f"{name}.jsonl") for name in ("rows", "columns"))
     write_columns(folder, rows, columns, n_rows, memory_gb)
     write_json_atomically(folder / "manifest.json", {
         "format_version": FORMAT_VERSION, "n_rows": n_rows, "d_sae": point.d_sae,

@@ -14,16 +14,14 @@ from explorer.build import by_latent, by_protein, kinds
 from explorer.build.config import BuildConfig
 from saejax.architectures import ARCHITECTURES
 from saejax.checkpoint import RUN_FORMAT_VERSION, load_sae
-from saejax.latents import encode_store
 from saejax.gate import measured_fvu, sample_rows
+from saejax.latents import encode_store
 from saejax.model import Constants
 from saejax.sae_config import Architecture, SAEConfig
 from tests.probes.helpers import dssp_table, flat_file_record, write
 
 
-def run_of(
-    folder, store, architecture: Architecture = "topk", d_sae=48, k=5, dead=3, fitted=False
-):
+def run_of(folder, store, architecture: Architecture = "topk", d_sae=48, k=5, dead=3, fitted=False):
     """A finished run of random weights, whose first latents never fire.
 
     ``fitted``: of the store's principal components instead, both ways, with their true FVU.
