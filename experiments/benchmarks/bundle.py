@@ -176,8 +176,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: a row for each size, seconds by step."""
     names = list(dict.fromkeys(STEPS.values()))
     lines = [
-        f"| Latents | that fire | Proteins | Residues | {' | '.join(names)} | all, s | residues/s | peak GB "
-        "| bundle GB |",
+        f"| Latents | that fire | Proteins | Residues | {' | '.join(names)} | all, s | residues/s "
+        "| peak GB | bundle GB |",
         "|" + "---:|" * (len(names) + 8),
     ]
     for row in sorted(rows, key=lambda r: (r["n_proteins"] != 5000, r["n_proteins"], r["d_sae"])):
