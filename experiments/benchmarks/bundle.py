@@ -7,8 +7,8 @@ parent is left out: encoding, effects on its logits, its neurons. Each size is b
 its own, which tells the time of each step and its peak memory (Python and its libraries included),
 and what it wrote is removed. A size that the disk has no room for is said to be left out.
 
-Command: ``python -m experiments.benchmarks.bundle`` (some 40 minutes on 2 cores, most of it for the
-two largest sizes; 11 GB of disk for 500,000 proteins). Writes ``bundle.json`` and ``bundle.md``;
+Command: ``python -m experiments.benchmarks.bundle`` (some 15 minutes on 2 cores, a third of it for the
+500,000 proteins, which want 12 GB of disk). Writes ``bundle.json`` and ``bundle.md``;
 ``--sizes 4096x1000`` measures one size and keeps the others that are in ``bundle.json``.
 """
 
