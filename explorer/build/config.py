@@ -23,6 +23,8 @@ class BuildConfig:
     """One or more activation stores of the run's parent and site: the proteins to show."""
     out: Path
     """Folder of the bundle, new or of an interrupted build."""
+    check: bool = True
+    """First reconstruct a few thousand residues, and stop if FVU is far from the run's own."""
     probes: Optional[Path] = None
     """Tables of `python -m probes` of the same run and activations."""
     latents: Optional[Path] = None

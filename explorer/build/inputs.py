@@ -23,13 +23,14 @@ from probes.data.rows import ProteinRows
 from probes.kinds.structures import read_backbone, read_cb, read_structures
 from probes.splits import read_clusters
 from saejax.checkpoint import LoadedSAE, load_sae
+from saejax.gate import check_stores
 from saejax.latent_identity import run_identity, store_identity
 from saejax.latent_store import MANIFEST as LATENTS_MANIFEST
 from saejax.latent_store import LatentStore
 
 _PATHS = ("run", "probes", "activations", "dssp", "swissprot", "uniprot", "go_obo", "labels",
           "structures", "clusters", "fasta", "fidelity")  # fmt: skip
-_WHERE = ("out", "latents", "memory_gb", "weights", "device")
+_WHERE = ("out", "latents", "memory_gb", "weights", "device", "check")
 """Flags that do not."""
 _FILES = ("dssp", "swissprot", "uniprot", "go_obo", "labels", "structures", "clusters", "fasta",
           "fidelity")  # fmt: skip
@@ -65,12 +66,15 @@ class BuildInputs:
         """Read and check everything.
 
         Raises:
-            UserError: something is missing, damaged, or does not fit the run and its activations.
+            UserError: something is missing, damaged, or does not fit the run and its activations,
+                by name or by how well the run's SAE reconstructs them.
         """
         loaded = load_sae(config.run)
         stores = [ActivationStore.open(path) for path in config.activations]
         for store in stores:
             loaded.require_store(store)
+        if config.check:
+            check_stores(loaded, stores)
         rows = ProteinRows.from_stores(stores)
         _require_short(rows)
         probes = None

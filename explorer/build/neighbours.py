@@ -18,6 +18,8 @@ from saejax.latent_store import LatentStore
 
 N_NEIGHBOURS = 16
 BLOCK_LATENTS = 1024
+GROUP_COLUMNS = 64
+"""Cosines of which only the largest is compared first."""
 PAIR_BUDGET = 300_000_000
 """Pairs of latents that fire on one residue that are counted; more residues are sampled."""
 MIN_TOGETHER = 10
@@ -55,7 +57,25 @@ def cosine_neighbours(
 
 
 def _largest(values: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """(columns, values) of the ``n`` largest of each row, the largest first."""
+    """(columns, values) of the ``n`` largest of each row, the largest first.
+
+    They lie in the ``n`` groups of columns with the largest maxima, and only those are sorted.
+    """
+    n_rows, width = values.shape
+    n_groups = width // GROUP_COLUMNS
+    if n_groups <= 2 * n:
+        return _largest_of_few(values, n)
+    whole = n_groups * GROUP_COLUMNS
+    tops = values[:, :whole].reshape(n_rows, n_groups, GROUP_COLUMNS).max(axis=2)
+    groups = np.sort(np.argpartition(-tops, n - 1, axis=1)[:, :n], axis=1)
+    inside = groups[:, :, None] * GROUP_COLUMNS + np.arange(GROUP_COLUMNS)
+    left = np.broadcast_to(np.arange(whole, width), (n_rows, width - whole))
+    some = np.concatenate([inside.reshape(n_rows, -1), left], axis=1)
+    at, value = _largest_of_few(np.take_along_axis(values, some, axis=1), n)
+    return np.take_along_axis(some, at, axis=1), value
+
+
+def _largest_of_few(values: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     some = np.sort(np.argpartition(-values, n - 1, axis=1)[:, :n], axis=1)
     value = np.take_along_axis(values, some, axis=1)
     order = np.argsort(-value, axis=1, kind="stable")

@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from urllib.parse import quote
 import tyro
 from tqdm import tqdm
 
+from explorer.server.query import FEATURE_WORDS, LIGAND_WORDS
 from extract.errors import UserError
 from extract.files import without_nan
 
@@ -128,11 +130,12 @@ class Crawl:
         for accession in tqdm(some, unit="protein", disable=None):
             proteins.append([accession, (await self._protein(accession))["description"]])
         names = [
-            [source.id, latent, source.labels[latent]]
-            for source in self.library
-            for latent in chosen[source.id]
+            row for source in self.library for row in searched_latents(source, chosen[source.id])
         ]
-        index = {"latents": names, "concepts": concepts, "proteins": proteins}
+        index = {
+            "latents": names, "concepts": concepts, "proteins": proteins,
+            "features": FEATURE_WORDS, "ligands": LIGAND_WORDS,
+        }  # fmt: skip
         self._write(file_name("search-index.json"), _compact(index))
         # last: a folder without it is no export
         self._write(file_name("capabilities"), _compact(capabilities))
@@ -195,6 +198,23 @@ def choose_latents(source: Any, most: int | None) -> list[int]:
         key=lambda j: (j not in alive, not confirmed[j], -(f1[j] or 0.0), j),
     )
     return sorted(order[:most])
+
+
+def searched_latents(source: Any, latents: Sequence[int]) -> list[list[Any]]:
+    """Of each latent what a page searches: dictionary, number, label, the concepts that it is
+    confirmed to mean or was chosen for, and its merit, by which hits are ordered."""
+    known: dict[int, list[str]] = {}
+    for name, found in source.precise.items():
+        for latent in found:
+            known.setdefault(latent, []).append(name)
+    for concept in source.concepts:
+        if concept.best is not None and concept.name not in known.get(concept.best, ()):
+            known.setdefault(concept.best, []).append(concept.name)
+    return [
+        [source.id, j, source.labels[j], "; ".join(known.get(j, [])),
+         round(float(source.merit[j]), 3)]
+        for j in latents
+    ]  # fmt: skip
 
 
 def _compact(value: Any) -> bytes:

@@ -18,16 +18,23 @@ MIN_PEPTIDE = 5
 MAX_TOKENS = 16
 
 FEATURE_WORDS = {
-    "ACT_SITE": "active site", "BINDING": "binding site ligand", "CARBOHYD": "glycosylation",
-    "CA_BIND": "calcium binding", "COILED": "coiled coil", "COMPBIAS": "compositional bias",
-    "CROSSLNK": "cross link", "DISULFID": "disulfide disulphide bond bridge",
+    "ACT_SITE": "active site catalytic residue", "BINDING": "binding site ligand",
+    "CARBOHYD": "glycosylation glycan", "CA_BIND": "calcium binding", "COILED": "coiled coil",
+    "COMPBIAS": "compositional bias", "CROSSLNK": "cross link crosslink",
+    "DISULFID": "disulfide disulphide bond bridge cystine",
     "DNA_BIND": "dna binding", "INTRAMEM": "intramembrane", "LIPID": "lipidation",
     "MOD_RES": "modified residue modification phosphorylation acetylation methylation",
     "PROPEP": "propeptide", "SIGNAL": "signal peptide", "TOPO_DOM": "topological domain",
-    "TRANSIT": "transit peptide", "TRANSMEM": "transmembrane", "ZN_FING": "zinc finger",
-    "strand": "beta sheet", "helix": "alpha",
+    "TRANSIT": "transit peptide", "TRANSMEM": "transmembrane membrane spanning",
+    "ZN_FING": "zinc finger", "strand": "beta strand sheet", "helix": "alpha helix helical",
 }  # fmt: skip
 """Words for UniProt's keys (https://www.uniprot.org/help/sequence_annotation) and DSSP's."""
+LIGAND_WORDS = {
+    "zinc": "zn", "calcium": "ca", "magnesium": "mg", "manganese": "mn", "iron": "fe",
+    "copper": "cu", "sodium": "na", "nickel": "ni", "haem": "heme",
+}  # fmt: skip
+"""Words for ligands, of which UniProt has ChEBI's names, such as Zn(2+)."""
+_GREEK = str.maketrans({"α": "alpha ", "β": "beta "})
 
 _LATENT = re.compile(r"(?:[Ll#]|[Ll]atent\s*)?\s*#?(\d{1,9})", re.ASCII)
 
@@ -89,16 +96,24 @@ def match_expression(text: str) -> str | None:
 def concept_expression(text: str) -> str | None:
     """The same for names of concepts, which are UniProt's keys: also what people call those."""
     expression = match_expression(text)
-    words = text.casefold().replace("-", " ").split()
+    words = text.casefold().translate(_GREEK).replace("-", " ").split()
     long = [word for word in words if len(word) >= 3]
     if expression is None or not long or long != words:
         return expression
-    keys = [
+    either = [f"({expression})"]
+    if any(word in LIGAND_WORDS for word in words):
+        either.append("(" + " ".join(_begun(word) for word in words) + ")")
+    either += [
         _quoted(key)
         for key, known in FEATURE_WORDS.items()
         if all(any(name.startswith(word) for name in known.split()) for word in words)
     ]
-    return " OR ".join([f"({expression})", *keys])
+    return " OR ".join(either)
+
+
+def _begun(word: str) -> str:
+    """A word that may go on, or a ligand's name in whole."""
+    return _quoted(LIGAND_WORDS[word]) if word in LIGAND_WORDS else _quoted(word) + "*"
 
 
 def _quoted(word: str) -> str:

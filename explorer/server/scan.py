@@ -19,6 +19,7 @@ from extract.errors import UserError
 MAX_MATCHES = 1_000_000
 CHUNK_RESIDUES = 1 << 16
 """Arrays of this many bytes stay in a core's cache."""
+SUBSTRING_RESIDUES = 1 << 20
 
 
 class Matches(NamedTuple):
@@ -78,29 +79,35 @@ def find_motif(corpus: Corpus, motif: Motif) -> Matches:
 
 def find_substring(corpus: Corpus, needle: str, most: int) -> list[tuple[int, int]]:
     """The first ``most`` places (protein, start) where ``needle`` occurs, one for each protein."""
-    sought = needle.encode("ascii")
+    sought, offsets = needle.encode("ascii"), corpus.offsets
     found: list[tuple[int, int]] = []
-    for chunk in _texts(corpus, residues=CHUNK_RESIDUES * 32):
-        text = chunk.text.tobytes()
+    end, first = len(corpus.letters), 0
+    while first < end:
+        # a copy of this many residues, and of what a place that begins in them may need beyond
+        text = corpus.letters[first : first + SUBSTRING_RESIDUES + len(sought) - 1].tobytes()
         at = text.find(sought)
-        while at >= 0:
-            index = int(np.searchsorted(chunk.starts, at, side="right")) - 1
-            found.append((chunk.first + index, at - int(chunk.starts[index])))
+        while 0 <= at < SUBSTRING_RESIDUES:
+            place = first + at
+            protein = int(np.searchsorted(offsets, place, side="right")) - 1
+            following = int(offsets[protein + 1])
+            if place + len(sought) > following:  # its end is in the next protein
+                at = text.find(sought, at + 1)
+                continue
+            if not (found and found[-1][0] == protein):
+                found.append((protein, place - int(offsets[protein])))
             if len(found) == most:
                 return found
-            following = index + 1
-            if following == len(chunk.starts):
-                break
-            at = text.find(sought, int(chunk.starts[following]))
+            at = text.find(sought, following - first)
+        first += SUBSTRING_RESIDUES
     return found
 
 
-def _texts(corpus: Corpus, residues: int = CHUNK_RESIDUES) -> Iterator[_Text]:
-    """Whole proteins, about ``residues`` at a time."""
+def _texts(corpus: Corpus) -> Iterator[_Text]:
+    """Whole proteins, about :data:`CHUNK_RESIDUES` at a time."""
     view, offsets = memoryview(corpus.letters.data), corpus.offsets
     first, n_proteins = 0, len(offsets) - 1
     while first < n_proteins:
-        enough = np.searchsorted(offsets, offsets[first] + residues, side="left")
+        enough = np.searchsorted(offsets, offsets[first] + CHUNK_RESIDUES, side="left")
         last = min(max(int(enough), first + 1), n_proteins)
         bounds = offsets[first : last + 1]
         edges = bounds.tolist()

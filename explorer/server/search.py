@@ -23,6 +23,8 @@ from explorer.server.source import Source
 
 MAX_RANKED = 1_000
 """Matches of a text that are ranked; more are counted, and the first of them shown."""
+MAX_CONCEPTS = 5
+"""Concepts that match a text, of which the latents come first."""
 MIN_SHOWN_F1 = 0.1
 MAX_PLACES = 200
 """Proteins with a substring that are counted."""
@@ -136,7 +138,7 @@ class Search:
         if expression is not None:
             wanted = concept_expression(text) or expression
             kinds.append(_merged([_concept_hits(s, wanted, n) for s in sources]))
-            kinds.append(_merged([_latent_hits(s, expression, wanted, n) for s in sources]))
+            kinds.append(_merged([_latent_hits(s, wanted, n) for s in sources]))
             kinds.append(_merged([_protein_hits(s, expression, n) for s in sources]))
         share = max(1, n // 3)
         chosen = [hits[:share] for hits, _ in kinds]
@@ -192,23 +194,33 @@ def _concept_hits(source: Source, expression: str, n: int) -> tuple[list[SearchH
     return hits, total
 
 
-def _latent_hits(
-    source: Source, expression: str, wanted: str, n: int
-) -> tuple[list[SearchHit], int]:
-    """First the latents that training chose for the concepts that match, then those whose label
-    matches by the precision of their annotation, then the others."""
-    concepts, _ = _match(source, "concept_search", wanted, 5)
-    best = [c.best for c in map(source.concepts.__getitem__, concepts) if c.best is not None]
-    labelled, _ = _match(source, "latent_search", f"label : ({expression})", MAX_RANKED)
-    labelled.sort(key=lambda latent: -source.precision[latent])
-    others, total = _match(source, "latent_search", expression, n)
-    chosen = list(dict.fromkeys([*best, *labelled, *others]))
+def _latent_hits(source: Source, wanted: str, n: int) -> tuple[list[SearchHit], int]:
+    """In this order: latents confirmed to mean a concept that matches, the surest first; those that
+    are found to know one; those whose label matches or that training chose all the same, by the
+    same measure; the others."""
+    numbers, _ = _match(source, "concept_search", wanted, MAX_CONCEPTS)
+    concepts = [source.concepts[number] for number in numbers]
+    precise = [latent for c in concepts for latent in source.precise.get(c.name, ())]
+    precise.sort(key=lambda latent: -source.merit[latent])
+    best = [c.best for c in concepts if c.best is not None and c.found]
+    tried = [c.best for c in concepts if c.best is not None and not c.found]
+    labelled, _ = _match(source, "latent_search", f"label : ({wanted})", MAX_RANKED)
+    others, total = _match(source, "latent_search", wanted, MAX_RANKED)
+    rest = [*labelled, *tried]
+    for found in (rest, others):
+        found.sort(key=lambda latent: -source.merit[latent])
+    chosen = list(dict.fromkeys([*precise, *best, *rest, *others]))
     return [_latent_hit(source, latent) for latent in chosen[:n]], max(total, len(chosen))
 
 
 def _latent_hit(source: Source, latent: int) -> SearchHit:
-    row = source.latent_row(latent)
-    known = f" · {row['concept']}: F1 {row['f1']:.2f}" if (row["f1"] or 0) >= MIN_SHOWN_F1 else ""
+    row, known = source.latent_row(latent), ""
+    if source.merit[latent] > 1:
+        known = f" · {row['named']} on {row['precision']:.0%} of its residues"
+        if row["expected"] is not None:
+            known += f", {row['expected']:.0%} by composition"
+    elif (row["f1"] or 0) >= MIN_SHOWN_F1:
+        known = f" · {row['concept']}: F1 {row['f1']:.2f}"
     return SearchHit(
         type="latent", title=f"#{latent} {source.labels[latent]}".rstrip(),
         subtitle=f"{source.kinds[latent]}{known} · {source.id}", sae=source.id, latent=latent,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import re
@@ -120,6 +121,7 @@ def serve(config: ServeConfig) -> None:
             await super().startup(sockets=sockets)
             _announce(config, library, listening)
 
+    _settle()
     try:
         Server(settings).run(sockets=[listening])
     except KeyboardInterrupt:
@@ -142,6 +144,13 @@ def _live_half(config: ServeConfig, library: Library) -> LiveHalf:
         probes = f", probes {source.probes}" if source.probes else "; no probes, so no own labels"
         log.info("live: %s from %s%s", source.sae, source.run, probes)
     return half
+
+
+def _settle() -> None:
+    """What is there at the start stays: looking through it for garbage takes up to 40 ms, and an
+    answer of many examples makes Python look now and then."""
+    gc.collect()
+    gc.freeze()
 
 
 def _listen(config: ServeConfig) -> socket.socket:

@@ -25,6 +25,9 @@ from explorer.server.scan import Corpus
 SPAN_CACHE_BYTES = 16 << 20
 """For the spans of the concepts that were looked at last, of each bundle."""
 
+MIN_PRECISION = 0.5
+"""Of a confirmed annotation that is said of a latent, as for its label (``build/labels.py``)."""
+
 _PROTEIN = "SELECT protein, accession, description, start, length, structure, part FROM proteins "
 
 
@@ -117,9 +120,30 @@ class Source:
         return np.log(self.n_proteins / with_it)
 
     @cached_property
-    def precision(self) -> np.ndarray:
-        """Precision of the annotation that names each latent, 0 without one: ``[d_sae]``."""
-        return np.nan_to_num(np.array(self.column("precision"), dtype=np.float32))
+    def merit(self) -> np.ndarray:
+        """How surely each latent means what names it: float32 ``[d_sae]``, 0 … 2.
+
+        Above 1: an annotation that is confirmed and holds on most of the latent's residues, by how
+        much (the lower end of its interval) its precision exceeds what composition alone would
+        give. Else the F1 of its best concept.
+        """
+        names = ("precision", "precision_low", "expected", "f1", "confirmed")
+        precision, low, expected, f1, confirmed = (
+            np.array(self.column(name), dtype=np.float32) for name in names
+        )
+        precise = (confirmed == 1) & (precision >= MIN_PRECISION)
+        excess = np.where(np.isnan(low), precision, low) - np.nan_to_num(expected)
+        return np.where(precise & (excess > 0), 1 + excess, np.nan_to_num(f1))
+
+    @cached_property
+    def precise(self) -> dict[str, list[int]]:
+        """By concept the latents that are confirmed to mean it, the surest first."""
+        found: dict[str, list[int]] = defaultdict(list)
+        named = self.column("named")
+        for latent in np.argsort(-self.merit, kind="stable").tolist():
+            if self.merit[latent] > 1:
+                found[named[latent]].append(latent)
+        return dict(found)
 
     @cached_property
     def n_active(self) -> np.ndarray:

@@ -14,19 +14,30 @@ from explorer.build import by_latent, by_protein, kinds
 from explorer.build.config import BuildConfig
 from saejax.architectures import ARCHITECTURES
 from saejax.checkpoint import RUN_FORMAT_VERSION, load_sae
+from saejax.gate import measured_fvu, sample_rows
 from saejax.latents import encode_store
 from saejax.model import Constants
 from saejax.sae_config import Architecture, SAEConfig
 from tests.probes.helpers import dssp_table, flat_file_record, write
 
 
-def run_of(folder, store, architecture: Architecture = "topk", d_sae=48, k=5, dead=3):
-    """A finished run of random weights, whose first latents never fire."""
+def run_of(folder, store, architecture: Architecture = "topk", d_sae=48, k=5, dead=3, fitted=False):
+    """A finished run of random weights, whose first latents never fire.
+
+    ``fitted``: of the store's principal components instead, both ways, with their true FVU.
+    """
     config = SAEConfig(16, d_sae, k, 8, architecture)
     sae = ARCHITECTURES[architecture](config, Constants(store.mean, store.scale), rngs=nnx.Rngs(0))
     state = nnx.to_pure_dict(nnx.split(sae)[1])
     arrays = {name: np.array(value) for name, value in state.items()}
     arrays["b_enc"][:dead] = -1e4
+    if fitted:
+        x = store.read(0, store.n_rows) - np.asarray(store.mean)
+        axes = np.linalg.svd(x, full_matrices=False)[2]
+        pairs = np.concatenate([axes, -axes])
+        for name in ("W_enc_T", "W_dec"):
+            arrays[name][-len(pairs) :] = pairs
+        arrays["b_enc"][: -len(pairs)] = -1e4
     if "log_threshold" in arrays:
         arrays["log_threshold"][:] = np.log(0.2)
     ocp.save_checkpointables(str(folder / "checkpoints" / "000000001"), {"sae": arrays})
@@ -36,6 +47,9 @@ def run_of(folder, store, architecture: Architecture = "topk", d_sae=48, k=5, de
         "config": {"activations": "/home/someone/acts", "out": str(folder)},
     }  # fmt: skip
     (folder / "run.json").write_text(json.dumps(record))
+    if fitted:
+        record["results"]["fvu"] = measured_fvu(load_sae(folder).sae, sample_rows(store))
+        (folder / "run.json").write_text(json.dumps(record))
     return folder
 
 
@@ -85,11 +99,12 @@ def run(tiny_store, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def config(run, tiny_store, known, tmp_path_factory) -> BuildConfig:
-    """Everything but probes, the map and the effects."""
+    """Everything but probes, the map, the effects and the check of FVU."""
     out = tmp_path_factory.mktemp("bundles") / "tiny"
     return BuildConfig(
-        run, (tiny_store.folder,), out, **known, umap=False, effects=False, name="A tiny/SAE"
-    )
+        run, (tiny_store.folder,), out, **known, umap=False, effects=False, name="A tiny/SAE",
+        check=False,  # weights are random and the FVU in their record is made up
+    )  # fmt: skip
 
 
 @pytest.fixture

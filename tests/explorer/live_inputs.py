@@ -53,7 +53,7 @@ def live_folder(tmp_path_factory) -> LiveFolder:
         write_results(probe_run(config), home / "probes")
         out = folder / "bundles" / site
         build(BuildConfig(run, (store.folder,), out, probes=home / "probes", name=site,
-                          umap=False, effects=False, neurons=False))  # fmt: skip
+                          umap=False, effects=False, neurons=False, check=False))  # fmt: skip
     return LiveFolder(folder, folder / "bundles", runs, [p.sequence for p in proteins])
 
 

@@ -62,7 +62,7 @@ def thresholded(tmp_path_factory, tiny_store):
     run = run_of(folder / "sae", tiny_store, "jumprelu", d_sae=40)
     paths = tuple(store.folder for store in stores)
     out = build(BuildConfig(run, paths, folder / "bundle", umap=False, effects=False,
-                            tracks_gb=1e-4))  # fmt: skip
+                            tracks_gb=1e-4, check=False))  # fmt: skip
     return Plain(Bundle.open(out), run, stores)
 
 

@@ -14,10 +14,12 @@ import explorer.build.workshop
 from explorer import layout
 from explorer.__main__ import main
 from explorer.build.command import build
+from explorer.build.config import BuildConfig
+from explorer.build.inputs import BuildInputs
 from explorer.bundle import Bundle, manifest_hash
 from extract.errors import UserError, run_cli
 from extract.files import file_sha256, write_atomically
-from tests.explorer.build_inputs import again, config, files_of, known, run, small_parts
+from tests.explorer.build_inputs import again, config, files_of, known, run, run_of, small_parts
 from tests.helpers import make_store, random_proteins
 
 __all__ = ["config", "known", "run", "small_parts"]
@@ -250,7 +252,7 @@ def test_mistakes_are_one_line(monkeypatch, capsys, config, tmp_path, flags, wor
         given.pop(flag, None)
     words_of = [word for pair in given.items() for word in pair]
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["explorer", "build", *words_of, *flags])
+    monkeypatch.setattr(sys, "argv", ["explorer", "build", "--no-check", *words_of, *flags])
     with pytest.raises(SystemExit) as stop:
         run_cli(main)
     assert stop.value.code == 2
@@ -265,3 +267,25 @@ def test_a_store_of_other_proteins_twice(config, tmp_path):
     both = (*config.activations, tmp_path / "acts")
     with pytest.raises(UserError, match="protein 'p0' is in"):
         build(again(config, tmp_path / "b", activations=both))
+
+
+def test_activations_of_another_site_under_the_right_name(
+    tiny_store, tmp_path, monkeypatch, capsys
+):
+    """Names and shapes agree, and the SAE reconstructs them far worse than its record says."""
+    folder = run_of(tmp_path / "sae", tiny_store, fitted=True)
+    mine = BuildConfig(folder, (tiny_store.folder,), tmp_path / "b")
+    assert BuildInputs.of(mine).rows.n_rows == tiny_store.n_rows
+    other = make_store(tmp_path / "acts", tiny_store.proteins, site="block1.mlp")
+    manifest = json.loads((other.folder / "manifest.json").read_text())
+    (other.folder / "manifest.json").write_text(json.dumps(manifest | {"site": "block1"}))
+    words = ["--run", str(folder), "--activations", str(other.folder), "--out", str(tmp_path / "b")]
+    monkeypatch.setattr(sys, "argv", ["explorer", "build", *words])
+    with pytest.raises(SystemExit) as stop:
+        run_cli(main)
+    assert stop.value.code == 2
+    lines = [s for s in capsys.readouterr().err.splitlines() if s.startswith("error: ")]
+    assert len(lines) == 1
+    assert "FVU is" in lines[0]
+    assert str(other.folder) in lines[0]
+    assert not (tmp_path / "b").exists()

@@ -142,6 +142,24 @@ def test_map():
     assert (np.argmin(nearer, axis=0) == own).all()
 
 
+def test_largest_cosines_are_those_of_a_whole_sort():
+    """Also where they lie in one group of columns, or in those that no group has."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(2300, 6)).astype(np.float32)
+    rows[100:130] = rows[100] + 0.01 * rng.normal(size=(30, 6))
+    rows[-4:] = rows[7] + 0.01 * rng.normal(size=(4, 6))
+    alive = rng.random(2300) < 0.98
+    found = cosine_neighbours(rows, alive)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    cosine = np.where(alive, unit @ unit.T, -np.inf)
+    np.fill_diagonal(cosine, -np.inf)
+    for j in np.flatnonzero(alive):
+        best = np.argsort(-cosine[j], kind="stable")[:16]
+        assert np.allclose(found.value[j], cosine[j, best], atol=1e-6)
+        assert set(found.other[j, :15]) <= set(np.argsort(-cosine[j])[:17])
+    assert (found.other[~alive] == -1).all()
+
+
 def test_map_of_few_latents():
     rows = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
     for n_alive in (7, 2, 1, 0):

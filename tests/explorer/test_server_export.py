@@ -75,7 +75,13 @@ def test_pages_lie_under_their_base(site):
 
 def test_search_index(site, tiny_bundles):
     index = json.loads((site / "api/v1/search-index.json").read_text())
-    assert ["tiny", 3, "helix of globins"] in index["latents"]
+    helix = next(row for row in index["latents"] if row[:2] == ["tiny", 3])
+    assert helix[2] == "helix of globins"
+    assert "helix" in helix[3].split("; ")
+    # confirmed: above 1 by how far the interval of its precision is from what is expected
+    assert helix[4] == pytest.approx(1 + 0.4 - 0.2, abs=1e-3)
+    assert next(row for row in index["latents"] if row[:2] == ["tiny", 0])[4] == 0.5
+    assert index["features"]["ZN_FING"] == "zinc finger"
     assert len(index["latents"]) == 2 * D_SAE
     assert HOSTILE in index["concepts"]
     assert {a for a, _ in index["proteins"]} <= set(tiny_bundles[0].accessions)

@@ -1,5 +1,6 @@
 """The server as a browser and a shell see it: tags, headers, what it loads, what it refuses."""
 
+import gc
 import gzip
 import re
 import shutil
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
 
 from explorer.server.library import open_bundles
+from explorer.server.serve import ServeConfig, serve
 from extract.errors import UserError
 from tests.explorer.serving import API, ask, serving
 from tests.explorer.tiny_bundle import write_tiny
@@ -164,6 +167,23 @@ def test_serve_from_the_command_line(bundle_folder, tmp_path):
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=10) == 0
     process.stderr.close()
+
+
+def test_what_is_there_at_the_start_is_no_garbage(bundle_folder, monkeypatch):
+    """A look through it all would make one answer in some tens late."""
+    frozen = []
+
+    def run_none(_, sockets):
+        frozen.append(gc.get_freeze_count())
+        for one in sockets:
+            one.close()
+
+    monkeypatch.setattr(uvicorn.Server, "run", run_none)
+    try:
+        serve(ServeConfig((bundle_folder,), port=0, read_only=True))
+    finally:
+        gc.unfreeze()
+    assert frozen[0] > 10_000
 
 
 def test_bundles_that_are_refused(tiny_bundles, tmp_path):

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import sqlite3
 
 import numpy as np
 import pytest
@@ -237,10 +238,23 @@ def test_substring_places():
     assert scan.find_substring(corpus, "AC", 2) == [(0, 1), (1, 2)]
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.text("AC", min_size=1, max_size=9), min_size=1, max_size=9),
+    st.text("AC", min_size=1, max_size=4), st.sampled_from([1, 2, 3, 5, 100]),
+)  # fmt: skip
+def test_substrings_are_those_of_each_protein(sequences, needle, piece):
+    """Whatever the pieces that are read at once, and none across a border of two proteins."""
+    before, scan.SUBSTRING_RESIDUES = scan.SUBSTRING_RESIDUES, piece
+    try:
+        found = scan.find_substring(corpus_of(sequences), needle, 100)
+    finally:
+        scan.SUBSTRING_RESIDUES = before
+    assert found == [(p, s.find(needle)) for p, s in enumerate(sequences) if needle in s]
+
+
 @given(st.text(max_size=60))
 def test_no_text_is_an_operator_of_the_index(text):
-    import sqlite3
-
     connection = sqlite3.connect(":memory:")
     connection.execute("CREATE VIRTUAL TABLE t USING fts5 (a)")
     expression = match_expression(text.replace("\0", " "))

@@ -119,7 +119,7 @@ export function StripList(props: StripListProps) {
 }
 
 /** On a phone a protein's name stands over its strip. */
-function useNarrow(): boolean {
+export function useNarrow(): boolean {
   return useSyncExternalStore(
     (changed) => {
       const media = window.matchMedia(NARROW);

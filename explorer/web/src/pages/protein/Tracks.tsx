@@ -12,6 +12,7 @@ import { useTheme } from "../../lib/theme";
 import { Empty, useWidth } from "../../ui/basics";
 import { Icon } from "../../ui/icons";
 import { CELL, columnToX, drawAxis, drawRow, LANE, prepare, readInk, xToColumn, type View } from "../../strip/draw";
+import { useNarrow } from "../../strip/StripList";
 import { conceptColours, dense, lanes, type Lane } from "../../strip/layout";
 
 type ProteinLatent = Schemas["ProteinLatent"];
@@ -37,6 +38,7 @@ export interface TracksProps {
 }
 
 const ROW = 30;
+const NARROW_ROW = 56;
 const LANES = 5;
 
 export function Tracks(props: TracksProps) {
@@ -56,7 +58,9 @@ export function Tracks(props: TracksProps) {
   const colours = useMemo(() => new Map(concepts.map((c) => [c.concept, c.colour])), [concepts]);
   const placed = useMemo(() => lanes(protein.features, concepts.map((c) => c.concept), LANES), [protein, concepts]);
   const marks = useMemo(() => readMarks(props.motif, protein.sequence), [props.motif, protein]);
-  const virtual = useVirtualizer({ count: rows.length, getScrollElement: () => scroller.current, estimateSize: () => ROW, overscan: 8 });
+  const height = useNarrow() ? NARROW_ROW : ROW;
+  const virtual = useVirtualizer({ count: rows.length, getScrollElement: () => scroller.current, estimateSize: () => height, overscan: 8 });
+  useEffect(() => virtual.measure(), [virtual, height]);
   const zoomBy = (factor: number) => {
     const next = Math.min(24, Math.max(fitted, zoom * factor));
     props.onView(next <= fitted * 1.01 ? 0 : next, Math.max(0, Math.round(left + seen / 2 - width / next / 2)));
