@@ -57,7 +57,8 @@ def plot(table: pd.DataFrame, path: Path) -> None:
     for i, name in enumerate(shown):
         axes = figure.add_subplot(1, len(shown), i + 1)
         for site, width in sorted(set(zip(table["site"], table["d_sae"], strict=True))):
-            group = table[(table["site"] == site) & (table["d_sae"] == width)].sort_values("l0")
+            group = table.sort_values(by="l0")
+            group = group[(group["site"] == site) & (group["d_sae"] == width)]
             axes.plot(group["l0"], group[name], marker="o", label=f"{site} {width}")
         axes.set(xlabel="L0", ylabel=PANELS[name])
         if not i:
