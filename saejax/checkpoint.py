@@ -27,6 +27,7 @@ from saejax.loaded_sae import LoadedSAE
 from saejax.model import SAE, Constants
 from saejax.sae_config import SAEConfig
 from saejax.state import Training, TrainState
+from saejax.zoo import load_zoo, zoo_name
 
 RUN_FORMAT_VERSION = 1
 
@@ -165,7 +166,7 @@ def load_sae(
     """Load a finished run.
 
     Args:
-        path: the run folder.
+        path: the run folder, or ``zoo:`` and the name of an SAE in :mod:`saejax.zoo`.
         device: a JAX device; by default the first.
         check: activations that it should reconstruct as well as it did those it was evaluated on:
             a store, whose parent and site must fit too, or raw activations ``[rows, d_model]``.
@@ -174,7 +175,18 @@ def load_sae(
         UserError: no run there, unfinished, damaged, arrays that do not fit its config, or an FVU
             on ``check`` that is far from the recorded one (:func:`saejax.gate.check_fvu`).
     """
-    folder = Path(path)
+    name = zoo_name(path)
+    with jax.default_device(device):
+        loaded = _load_run(Path(path)) if name is None else load_zoo(name)
+        if check is not None:
+            from saejax.gate import check_fvu  # which needs this module's neighbours
+
+            check_fvu(loaded, check)
+        return loaded
+
+
+def _load_run(folder: Path) -> LoadedSAE:
+    """Load a run folder, on the default device."""
     run = read_json(folder / "run.json", "a training run")
     if run.get("format_version") != RUN_FORMAT_VERSION:
         raise UserError(
@@ -187,15 +199,8 @@ def load_sae(
             "again, it resumes"
         )
     config = sae_config_of(run)
-    threshold = run["results"].get("threshold")
-    with jax.default_device(device):
-        sae = latest_sae(folder, config).for_inference(threshold)
-        loaded = LoadedSAE(folder, sae, config, run)
-        if check is not None:
-            from saejax.gate import check_fvu  # which needs this module's neighbours
-
-            check_fvu(loaded, check)
-        return loaded
+    sae = latest_sae(folder, config).for_inference(run["results"].get("threshold"))
+    return LoadedSAE(folder, sae, config, run)
 
 
 def save_published(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
