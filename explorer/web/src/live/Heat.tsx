@@ -30,7 +30,7 @@ export interface HeatProps {
 }
 
 const AXIS = 34;
-const LETTER_FROM = 8;
+const LETTER_FROM = 5.5;
 
 export function Heat(props: HeatProps) {
   const { names, sequence, colour, say, marks, dot, chosen, rowHeight = 18 } = props;
@@ -166,7 +166,7 @@ function drawAxis(context: CanvasRenderingContext2D, { sequence, from, to, left,
     }
   }
   if (size < LETTER_FROM) return;
-  context.font = `${Math.min(13, size + 2)}px ui-monospace, Menlo, Consolas, monospace`;
+  context.font = `${Math.min(13, 1.6 * size)}px ui-monospace, Menlo, Consolas, monospace`;
   context.textBaseline = "bottom";
   context.fillStyle = ink.text;
   for (let column = from; column < to; column++) context.fillText(sequence[column]!, (column + 0.5) * size - left, AXIS - 5);

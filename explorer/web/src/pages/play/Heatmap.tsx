@@ -47,7 +47,7 @@ export function Heatmap({ encoded, mutations, numbers, state, set, hover, onHove
   return (
     <Panel title={<>{plural(encoded.latents.length, "latent")} fire on {count(length)} residues</>}
       side={<span className="legend"><span>silent</span><span className="ramp" /><span>its own maximum</span></span>}
-      note={<>Ranked by <Term of="idf">rarity-weighted strength</Term>; each row has the one scale of its latent, to its maximum in the bundle. Click a row to look into it, a letter to mutate it. Arrow keys move.</>}>
+      note={<>Ranked by <Term of="idf">rarity-weighted strength</Term>; each row has the one scale of its latent, to its maximum in the bundle. Click a row to look into it, a letter (or, where they do not fit, the scale) to mutate it. Arrow keys move.</>}>
       <Filters state={state} set={set} shown={rows.length} of={all.length} />
       {rows.length === 0 ? <Empty title="Nothing left">No latent passes these filters.</Empty> : (
         <Heat label={`Activation of ${rows.length} latents along the sequence`} sequence={encoded.sequence} zoom={state.z} marks={marks} hover={hover} onHover={onHover}
