@@ -48,7 +48,7 @@ function Side({ sae, latent, examples }: { sae: string; latent: Schemas["LatentD
   const [view, setView] = useState({ zoom: 0, centre: 0 });
   const scale = useMemo(() => activationScale(latent.max, dark), [latent.max, dark]);
   return (
-    <div>
+    <div className="pairside">
       <div className="toolrow"><LatentLink of={latent} /><small className="quiet">maximum {sig(latent.max)}</small><ScaleLegend max={latent.max} /></div>
       <StripList sae={sae} examples={examples} scale={scale} align="start" zoom={view.zoom} centre={view.centre} motif="" lead={[]} selected={null} hover={hover} onHover={setHover} onView={(c) => setView({ ...view, ...c })} />
     </div>
