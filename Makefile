@@ -31,7 +31,7 @@ demo: $(STAMP) $(PAGES)  ## the whole pipeline on real data with real weights (a
 explore: $(STAMP) $(PAGES)  ## open the demo's SAE in the explorer
 	@test -e runs/demo/bundle/manifest.json || \
 		{ echo "error: runs/demo/bundle is not there; run make demo first" >&2; exit 2; }
-	@$(BIN)/python -m explorer serve runs/demo/bundle --open
+	@$(BIN)/python -m explorer serve runs/demo/bundle --live --open
 
 web: $(PAGES)  ## build the explorer's pages
 

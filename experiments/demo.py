@@ -239,7 +239,7 @@ def main() -> None:
     print((config.out / "findings.txt").read_text())
     bundle = config.out / "bundle"
     ours = config.out == DemoConfig.out
-    explore = "make explore" if ours else f"python -m explorer serve {bundle} --open"
+    explore = "make explore" if ours else f"python -m explorer serve {bundle} --live --open"
     print(
         f"Done in {(time.monotonic() - start) / 60:.1f} minutes. Open the explorer:\n\n"
         f"    {explore}\n\n"
