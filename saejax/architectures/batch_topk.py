@@ -9,13 +9,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from saejax.axes import Axes
-from saejax.kernels import top_k
+from saejax.kernels import first_true
 from saejax.losses import auxk_loss, reconstruction_loss
 from saejax.model import FIRED_ABOVE, SAE, LossParts, Now, ThresholdSAE
 from saejax.sparse import Entries, chosen_entries, decode_entries, pre_activations
 
-CANDIDATES = 4
-"""A row's share of the batch's budget is looked for among its 4k largest pre-activations first."""
 SPARE = 1.25
 """Room for one device's uneven share of the budget of all."""
 
@@ -69,7 +67,8 @@ class BatchTopKSAE(SAE):
     def _select(self, x_BD: Array, now: Now) -> _Selected:
         """Through lists of entries; through dense arrays in the rare batch that doesn't fit them.
 
-        It does not fit when a row uses more than its candidates, or a device more than its room.
+        It does not fit when a device has more than its room: values tie at τ, or its rows use far
+        more than their share.
         """
         axes, config = now.axes, self.config
         x_BD, bias_D = axes.on_every_latent_device((x_BD, self.input_bias))
@@ -79,19 +78,18 @@ class BatchTopKSAE(SAE):
         n_rows, n_latents = fixed_BF.shape
         k = config.k if now.k is None else now.k
         budget = k * n_rows * (1 if axes.data is None else jax.lax.axis_size(axes.data))
-        width = min(n_latents, CANDIDATES * config.width)
-        values_BC, latents_BC = top_k(fixed_BF, width)
-        tau = kth_largest(values_BC, budget, axes)
-        keep_BC = (values_BC >= tau) & (values_BC > 0)
+        tau = kth_largest(fixed_BF, budget, axes)
+        keep_BF = (fixed_BF >= tau) & (fixed_BF > 0)
+        n_kept = keep_BF.sum()
         spare = 1.0 if axes.data is None else SPARE
-        room = min(n_rows * width, int(spare * n_rows * config.width))
-        overflow = (keep_BC.sum() > room) | ((width < n_latents) & keep_BC[:, -1].any())
-        overflow = axes.max_sweep(axes.max_data(axes.max_latent(overflow.astype(jnp.int32))))
+        room = min(n_rows * n_latents, int(spare * n_rows * config.width))
+        overflow = (n_kept > room).astype(jnp.int32)
+        overflow = axes.max_sweep(axes.max_data(axes.max_latent(overflow)))
 
         def through_entries() -> _Selected:
-            at_N = jnp.nonzero(keep_BC.ravel(), size=room, fill_value=0)[0]
-            real_N = jnp.arange(room) < keep_BC.sum()
-            found = Entries(values_BC.ravel()[at_N], at_N // width, latents_BC.ravel()[at_N])
+            rows_N, latents_N = first_true(keep_BF, room)
+            real_N = jnp.arange(room) < n_kept
+            found = Entries(fixed_BF[rows_N, latents_N], rows_N, latents_N)
             found = chosen_entries(found, *arguments)
             return self._sum_entries(found._replace(values=jnp.where(real_N, found.values, 0.0)),
                                      n_rows, axes)  # fmt: skip
@@ -99,8 +97,7 @@ class BatchTopKSAE(SAE):
         def through_dense() -> _Selected:
             # the encoder once more, so that its gradient is made in this branch only
             again_BF = pre_activations(*arguments, config.encode_dtype)
-            tau = kth_largest(fixed_BF, budget, axes)
-            z_BF = jnp.where((fixed_BF >= tau) & (fixed_BF > 0), again_BF, 0.0)
+            z_BF = jnp.where(keep_BF, again_BF, 0.0)
             return self._sum_dense(z_BF, axes)
 
         return jax.lax.cond(overflow == 0, through_entries, through_dense)

@@ -129,3 +129,16 @@ def test_under_vmap_and_shard_map():
     )(weights, indices, W, rows)
     for ours, theirs in zip(sharded, expected, strict=True):
         np.testing.assert_allclose(ours, theirs.reshape(ours.shape), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (4, 32), (5, 33), (9, 100)])
+@pytest.mark.parametrize("share", [0.0, 0.03, 0.5, 1.0])
+def test_first_true(shape, share):
+    mask = np.random.default_rng(shape[1]).random(shape) < share
+    expected = np.nonzero(mask)
+    n = len(expected[0])
+    for size in sorted({1, max(1, n // 2), max(1, n), n + 7}):
+        found = jax.jit(kernels.first_true, static_argnums=1)(jnp.asarray(mask), size)
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(ours[:n], theirs[:size])
+            assert not np.asarray(ours[n:]).any()

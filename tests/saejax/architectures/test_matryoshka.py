@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from extract.errors import UserError
-from saejax.architectures import batch_topk
 from tests.saejax.architectures import equations
 from tests.saejax.architectures.problems import (
     ALIVE,
@@ -46,14 +45,23 @@ def test_many_prefixes():
     assert_as_written(ours(config, p, X), written(p, X, prefixes=prefixes))
 
 
-def test_through_dense_arrays():
-    """One row takes the whole budget and overflows its candidates."""
+def test_a_row_that_takes_all_the_budget():
     config = sae_config("matryoshka")
     p, rows = random_params(config), X.copy()
     p["W_enc_T"], rows[4] = np.abs(p["W_enc_T"]), 40 * np.abs(rows[4])
     expected = written(p, rows)
-    assert (expected.z > 0).sum(1).max() > batch_topk.CANDIDATES * K
+    assert (expected.z > 0).sum(1).max() > 4 * K
     assert_as_written(ours(config, p, rows), expected)
+
+
+def test_through_dense_arrays():
+    """Equal values are all kept, and are too many for the lists of entries."""
+    config = sae_config("matryoshka")
+    p = random_params(config)
+    p |= {"W_enc_T": np.zeros_like(p["W_enc_T"]), "b_enc": np.ones_like(p["b_enc"])}
+    expected = written(p, X)
+    assert (expected.z > 0).all()
+    assert_as_written(ours(config, p, X), expected)
 
 
 def test_one_prefix_is_batch_topk():
