@@ -37,19 +37,16 @@ const retryable = (error: unknown): boolean => !(error instanceof ApiError) || e
 export function CopyPython({ code, what }: { code: string; what: string }) {
   const [copied, setCopied] = useState(false);
   return (
-    <details className="python">
-      <summary>
-        <span>Copy as Python</span>
-        <button type="button" className="button small" onClick={(e) => {
-          e.preventDefault();
-          void navigator.clipboard.writeText(code).then(() => setCopied(true), () => setCopied(false));
-        }}>
-          <Icon name={copied ? "check" : "share"} size={12} /> {copied ? "Copied" : "Copy"}
-        </button>
-      </summary>
-      <p className="note">Run where the server was started; it prints the same numbers as {what}.</p>
-      <pre tabIndex={0}><code>{code}</code></pre>
-    </details>
+    <div className="pythonrow">
+      <details className="python">
+        <summary>Copy as Python</summary>
+        <p className="note">Run where the server was started; it prints the same numbers as {what}.</p>
+        <pre tabIndex={0}><code>{code}</code></pre>
+      </details>
+      <button type="button" className="button small" onClick={() => void navigator.clipboard.writeText(code).then(() => setCopied(true), () => setCopied(false))}>
+        <Icon name={copied ? "check" : "share"} size={12} /> {copied ? "Copied" : "Copy"}
+      </button>
+    </div>
   );
 }
 

@@ -18,6 +18,8 @@ export function Plot(props: {
     const figure = P.plot({ style: { background: "none", fontFamily: "inherit", overflow: "visible" }, ...draw(width), width, height });
     figure.setAttribute("role", "img");
     figure.setAttribute("aria-label", label);
+    // Plot names its groups ("rect", "dot"), which ARIA allows only where there is a role.
+    for (const group of figure.querySelectorAll("g[aria-label]")) group.removeAttribute("aria-label");
     node.replaceChildren(figure);
     const undo = onMount?.(figure);
     return () => {
