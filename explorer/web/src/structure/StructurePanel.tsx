@@ -58,14 +58,14 @@ export function StructurePanel(props: StructurePanelProps) {
       return value > 0 ? scale.rgb(value) : silent;
     };
   }, [values, max, dark]);
-  useEffect(() => view?.background(PAPER[dark ? "dark" : "light"]), [view, dark, drawn]);
+  useEffect(() => void view?.background(PAPER[dark ? "dark" : "light"]), [view, dark, drawn]);
   useEffect(() => {
     if (!view || !pdb || !accession) return;
     let gone = false;
     view.show(accession, pdb, colouring).then(() => !gone && setDrawn(accession), (e: unknown) => !gone && setFailure(e));
     return () => void (gone = true);
   }, [view, pdb, accession, colouring]);
-  useEffect(() => view?.highlight(hover), [view, hover, drawn]);
+  useEffect(() => void view?.highlight(hover), [view, hover, drawn]);
   const problem = failure ?? error;
   return (
     <Panel

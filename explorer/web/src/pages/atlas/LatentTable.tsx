@@ -46,7 +46,10 @@ export function LatentTable({ sae, columns: c, chosen, sort, hover, onSort, onHo
   const scroller = useRef<HTMLDivElement>(null);
   const rows = table.getRowModel().rows;
   const virtual = useVirtualizer({ count: rows.length, getScrollElement: () => scroller.current, estimateSize: () => ROW, overscan: 12 });
-  useEffect(() => scroller.current?.scrollTo({ top: 0 }), [chosen, sort]);
+  useEffect(() => {
+    // Braces: newer browsers answer scrollTo with a promise, which React would take for a clean-up.
+    void scroller.current?.scrollTo({ top: 0 });
+  }, [chosen, sort]);
   return (
     <div className="latenttable" ref={scroller} tabIndex={0} role="table" aria-label="Latents" aria-rowcount={rows.length}>
       <div role="rowgroup" className="head">
