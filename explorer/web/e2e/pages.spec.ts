@@ -21,8 +21,8 @@ test("find a helix latent, read its examples, see it on a structure, send the li
 
   // the structure: what is under the mouse on a strip is lit on it
   const stage = page.locator(".structure .stage");
-  await expect(stage).toHaveAttribute("data-drawn", /.+/, { timeout: 60_000 });
-  const accession = (await stage.getAttribute("data-drawn"))!;
+  const accession = (await page.locator(".structure h2 .mono").textContent())!;
+  await expect(stage).toHaveAttribute("data-drawn", accession, { timeout: 60_000 });
   const strip = page.getByRole("cell", { name: new RegExp(`^${accession},`) });
   await strip.scrollIntoViewIfNeeded();
   const box = (await strip.boundingBox())!;
